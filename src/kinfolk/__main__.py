@@ -1,0 +1,5 @@
+"""`python -m kinfolk`."""
+
+from kinfolk.cli import main
+
+main()

@@ -1,0 +1,6 @@
+"""The product: which modules it is made of, one line a module."""
+
+from kinfolk.kit.module import Module
+from kinfolk.modules import citizens
+
+MODULES: tuple[Module, ...] = (citizens.MODULE,)

@@ -1,0 +1,110 @@
+"""The pool of connections, transactions, and the metadata that every module's tables stand in."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Any, TypeAlias
+
+import asyncpg
+from sqlalchemy import MetaData
+
+from kinfolk.kit import problems
+from kinfolk.kit.log import spent
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# What asyncpg raises when the server is gone, restarting, full or not yet there.
+AWAY: tuple[type[Exception], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.DiskFullError,
+)
+
+
+class DatabaseAway(problems.Unavailable):
+    """The database does not answer just now."""
+
+
+class Database:
+    """PostgreSQL as one process sees it: a pool that is filled on demand and mends itself."""
+
+    def __init__(self, url: str, *, size: int = 10, wait_seconds: float = 10.0) -> None:
+        """`url` as libpq writes it; `wait_seconds` bounds the wait for a free connection and for connecting."""
+        self._url = url
+        self._size = size
+        self._wait_seconds = wait_seconds
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def __aenter__(self) -> "Database":
+        """Make the pool. It connects when first asked: a database away does not keep a process from starting."""
+        self._pool = asyncpg.create_pool(
+            self._url,
+            min_size=0,
+            max_size=self._size,
+            timeout=self._wait_seconds,
+            max_inactive_connection_lifetime=600,
+            reset=_nothing_to_reset,
+            server_settings={"application_name": "kinfolk", "jit": "off", "timezone": "UTC"},
+        )
+        await self._pool
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        assert self._pool is not None
+        pool, self._pool = self._pool, None
+        try:
+            await asyncio.wait_for(pool.close(), self._wait_seconds)
+        except TimeoutError:  # a connection still at work has had its time
+            pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection; each statement is its own transaction. Raises DatabaseAway."""
+        assert self._pool is not None, "the database is not open"
+        try:
+            async with self._pool.acquire(timeout=self._wait_seconds) as conn:
+                yield conn
+        except AWAY as error:
+            raise DatabaseAway from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside a transaction: committed at the end, rolled back by any exception."""
+        async with self.connection() as conn, conn.transaction():
+            yield conn
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """A connection that may only read, and whose statements all see one state of the database."""
+        async with self.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            yield conn
+
+
+async def copy(conn: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Load rows by binary COPY, in the order of `columns`."""
+    begun = perf_counter()
+    try:
+        await conn.copy_records_to_table(table, records=rows, columns=columns)
+    finally:
+        spent(perf_counter() - begun)
+
+
+async def _nothing_to_reset(conn: Any) -> None:
+    """No statement of ours changes a session, so the round trip of asyncpg's RESET ALL is saved."""

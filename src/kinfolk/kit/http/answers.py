@@ -1,0 +1,132 @@
+"""What a route reads and what it returns."""
+
+import re
+from typing import Any, TypeVar
+
+import litestar
+import msgspec
+from litestar.types import Receive, Scope, Send
+
+from kinfolk.kit import problems
+from kinfolk.kit.db import Database
+from kinfolk.kit.documents import read_json
+from kinfolk.kit.http.bodies import read_body
+
+T = TypeVar("T")
+
+LARGEST_ID = 2**63 - 1
+SMALL_BODY_BYTES = 1_048_576
+JSON = b"application/json"
+PROBLEM_JSON = b"application/problem+json"
+CODINGS = ("zstd", "br", "gzip")
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
+_TAG = re.compile(r'\s*(W/)?"([^"]*)"\s*(?:,|$)')
+_VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+class StaleTag(problems.PreconditionFailed):
+    """The resource has changed since the entity tag in If-Match was given."""
+
+
+class UnreadableHeader(problems.BadInput):
+    """A header of the request cannot be understood."""
+
+
+class Answer:
+    """A status, headers and a body of bytes; an ASGI application by itself."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self, body: bytes = b"", status: int = 200, *, media_type: bytes = JSON, headers: dict[str, str] | None = None
+    ) -> None:
+        self.body = body
+        self.status = status
+        self.headers: list[tuple[bytes, bytes]] = []
+        if status not in (204, 304):
+            self.headers += [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
+        if headers:
+            self.headers += [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+    @classmethod
+    def of(cls, value: Any, status: int = 200, *, headers: dict[str, str] | None = None) -> "Answer":
+        """`value` as JSON."""
+        return cls(msgspec.json.encode(value), status, headers=headers)
+
+    @classmethod
+    def refusing(cls, problem: problems.Problem) -> "Answer":
+        return cls(
+            msgspec.json.encode(problem.body()),
+            problem.status,
+            media_type=PROBLEM_JSON,
+            headers=problem.answer_headers(),
+        )
+
+    def to_asgi_response(self, **_options: Any) -> "Answer":
+        """What Litestar asks of the answer of an exception handler."""
+        return self
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's names
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+class Request(litestar.Request[Any, Any, Any]):
+    """What came in, with the readings that our routes need."""
+
+    @property
+    def db(self) -> Database:
+        db: Database = self.app.state.db
+        return db
+
+    def number(self, name: str, absent: type[problems.NotFound]) -> int:
+        """An id in the path, 0 … 2^63-1 in its one spelling; anything else names nothing and raises `absent`."""
+        text = self.path_params[name]
+        if not _NUMBER.fullmatch(text) or int(text) > LARGEST_ID:
+            raise absent(**{name: text[:40]})
+        return int(text)
+
+    async def bytes(self, limit_bytes: int) -> bytes:
+        """The body, unpacked; raises TooLarge, UnsupportedMediaType and BadInput."""
+        return await read_body(self, limit_bytes)
+
+    async def document(self, shape: type[T], limit_bytes: int = SMALL_BODY_BYTES) -> T:
+        """The body as a `shape`; raises InvalidDocument with every bad place, and what `bytes` raises."""
+        return read_json(await self.bytes(limit_bytes), shape)
+
+    def place(self, path: str) -> str:
+        """`path` on the face that was called: at the root or under `/api/v1`."""
+        return f"/api/v1{path}" if self.scope["path"].startswith("/api/v1/") else path
+
+    def idempotency_key(self) -> str | None:
+        key = self.headers.get("idempotency-key")
+        if key is not None and not _VISIBLE.fullmatch(key):
+            raise UnreadableHeader("Idempotency-Key takes 1 to 255 visible ASCII characters")
+        return key
+
+    def has_seen(self, tag: str) -> bool:
+        """Does If-None-Match name this entity tag, in whatever coding (RFC 9110, 13.1.2)?"""
+        header = self.headers.get("if-none-match")
+        return header is not None and (header.strip() == "*" or tag in _tags(header, weak=True))
+
+    def require(self, tag: str) -> None:
+        """Raise StaleTag if there is an If-Match that does not name this entity tag (RFC 9110, 13.1.1)."""
+        header = self.headers.get("if-match")
+        if header is not None and header.strip() != "*" and tag not in _tags(header, weak=False):
+            raise StaleTag
+
+
+def entity_tag(*parts: object) -> str:
+    """A strong entity tag."""
+    return '"' + "-".join(str(part) for part in parts) + '"'
+
+
+def _tags(header: str, *, weak: bool) -> set[str]:
+    """The tags of a header, each as it stands for the body without a coding (see compression)."""
+    tags = set()
+    for match in _TAG.finditer(header):
+        if weak or not match[1]:
+            bare, _, coding = match[2].rpartition(".")
+            tags.add(f'"{bare if coding in CODINGS else match[2]}"')
+    return tags

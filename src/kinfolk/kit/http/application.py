@@ -1,0 +1,69 @@
+"""The ASGI application: the modules' routes and our own, inside the layers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.types import ASGIApp
+
+from kinfolk.kit import problems
+from kinfolk.kit.db import Database
+from kinfolk.kit.http import openapi, pages, watching
+from kinfolk.kit.http.answers import Answer, Request
+from kinfolk.kit.http.bodies import ClientGone
+from kinfolk.kit.http.compression import Compression
+from kinfolk.kit.http.front import Front, InternalError, NoSuchPlace, WrongMethod
+from kinfolk.kit.metrics import HttpMetrics
+from kinfolk.kit.module import Module
+
+
+def framework(modules: Sequence[Module], db: Database) -> Litestar:
+    """The routes without our layers, on a database that whoever runs them opens."""
+    routers: list[Any] = [*watching.ROUTES, *pages.routes(describe(modules))]
+    for module in modules:
+        routers.append(Router(openapi.HOME, route_handlers=module.routes))
+        if module.is_at_root:
+            routers.append(Router("/", route_handlers=module.routes))
+    return Litestar(
+        routers,
+        state=State({"db": db}),
+        request_class=Request,
+        exception_handlers={Exception: _refuse},  # type: ignore[dict-item]  # an ASGI application is an answer, too
+        openapi_config=None,
+        logging_config=None,
+        request_max_body_size=None,  # our own reading bounds each body
+    )
+
+
+def application(modules: Sequence[Module], db: Database) -> ASGIApp:
+    """The whole application, as a process serves it."""
+    return Front(Compression(framework(modules, db)), HttpMetrics())
+
+
+def describe(modules: Sequence[Module]) -> bytes:
+    """The OpenAPI document of these modules, as it is served and committed."""
+    document = openapi.document(modules, watching.ROUTES)
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def _refuse(request: Request, error: Exception) -> Any:
+    """A Problem is answered as it is; what the framework says is said in our form; all else is an accident."""
+    match error:
+        case problems.Problem():
+            return Answer.refusing(error)
+        case MethodNotAllowedException():
+            return Answer.refusing(WrongMethod(_allowed(error)))
+        case HTTPException(status_code=404):
+            return Answer.refusing(NoSuchPlace())
+        case ClientGone():
+            raise error
+    request.scope["state"]["accident"] = error
+    return Answer.refusing(InternalError(request_id=request.scope["state"]["request_id"]))
+
+
+def _allowed(error: MethodNotAllowedException) -> list[str]:
+    methods = {method.strip() for method in (error.headers or {}).get("allow", "").split(",")}
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))

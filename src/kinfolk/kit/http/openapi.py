@@ -1,0 +1,126 @@
+"""The OpenAPI 3.1 document, made of the routes and of the shapes they name (msgspec gives the JSON Schema)."""
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from inspect import cleandoc
+from typing import Any
+
+import msgspec
+from litestar.handlers import HTTPRouteHandler
+
+from kinfolk import __version__
+from kinfolk.kit import problems
+from kinfolk.kit.http.answers import LARGEST_ID
+from kinfolk.kit.http.front import InternalError
+from kinfolk.kit.http.routes import Header, Operation
+from kinfolk.kit.module import Module
+
+HOME = "/api/v1"
+REF = "#/components/schemas/{name}"
+_ID = re.compile(r"\{(\w+):str\}")
+_ALWAYS: tuple[type[problems.Problem], ...] = (InternalError, problems.Unavailable)
+
+
+class ProblemDetails(msgspec.Struct, rename={"kind": "type"}):
+    """An error (RFC 9457)."""
+
+    kind: str
+    title: str
+    status: int
+    detail: str | msgspec.UnsetType = msgspec.UNSET
+    errors: list[problems.BadPlace] | msgspec.UnsetType = msgspec.UNSET
+    error_count: int | msgspec.UnsetType = msgspec.UNSET
+
+
+def document(modules: Sequence[Module], watching: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
+    """The whole document; `watching` are the kit's own routes, which stand at the root."""
+    paths: dict[str, dict[str, Any]] = {}
+    shapes: list[Any] = [ProblemDetails]
+    for prefix, tag, routes in [("", "service", watching), *((HOME, m.name, m.routes) for m in modules)]:
+        for handler in routes:
+            operation: Operation = handler.opt["operation"]
+            shapes += [operation.takes] if operation.takes else []
+            shapes += [shape for shape in operation.gives.values() if isinstance(shape, type)]
+            for path in handler.paths:
+                place = paths.setdefault(prefix + _ID.sub(r"{\1}", path), {})
+                for method in handler.http_methods:
+                    place[method.lower()] = _operation(handler, operation, path, tag)
+    _, schemas = msgspec.json.schema_components(shapes, ref_template=REF)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Kinfolk",
+            "version": __version__,
+            "description": "Registers of citizens in, kinship kept two-way, answers out.",
+        },
+        "tags": [
+            *({"name": module.name, "description": module.description} for module in modules),
+            {"name": "service", "description": "Watching the service itself."},
+        ],
+        "paths": paths,
+        "components": {"schemas": dict(sorted(schemas.items()))},
+    }
+
+
+def _operation(handler: HTTPRouteHandler, operation: Operation, path: str, tag: str) -> dict[str, Any]:
+    summary, _, description = cleandoc(handler.fn.__doc__ or "").partition("\n\n")
+    entry: dict[str, Any] = {
+        "operationId": handler.handler_name,
+        "tags": [tag],
+        "summary": summary.rstrip("."),
+        "responses": _responses(operation),
+    }
+    if description:
+        entry["description"] = description
+    parameters = [{"name": name, "in": "path", "required": True, "schema": _id_schema()} for name in _ID.findall(path)]
+    parameters += [
+        {"name": q.name, "in": "query", "description": q.description, "schema": q.schema} for q in operation.query
+    ]
+    parameters += [{"name": h.name, "in": "header", **_header(h)} for h in operation.reads]
+    if parameters:
+        entry["parameters"] = parameters
+    if operation.takes is not None:
+        content: dict[str, Any] = {"schema": {"$ref": REF.format(name=operation.takes.__name__)}}
+        if operation.sent is not None:
+            content["examples"] = {"example": {"value": msgspec.to_builtins(operation.sent)}}
+        entry["requestBody"] = {"required": True, "content": {"application/json": content}}
+    return entry
+
+
+def _id_schema() -> dict[str, Any]:
+    return {"type": "integer", "format": "int64", "minimum": 0, "maximum": LARGEST_ID}
+
+
+def _header(header: Header) -> dict[str, Any]:
+    entry: dict[str, Any] = {"description": header.description, "schema": {"type": "string"}}
+    if header.example is not None:
+        entry["example"] = header.example
+    return entry
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    sets = {header.name: _header(header) for header in operation.sets}
+    for status, shape in operation.gives.items():
+        response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+        if isinstance(shape, type):
+            content: dict[str, Any] = {"schema": {"$ref": REF.format(name=shape.__name__)}}
+            if operation.given is not None:
+                content["examples"] = {"example": {"value": msgspec.to_builtins(operation.given)}}
+            response["content"] = {"application/json": content}
+        elif shape is not None:
+            response["content"] = {shape: {"schema": {"type": "string"}}}
+        if sets:
+            response["headers"] = sets
+        responses[str(status)] = response
+    for problem in (*operation.refuses, *_ALWAYS):
+        response = responses.setdefault(str(problem.status), {"description": "", "content": {}})
+        response["description"] = " ".join(filter(None, [response["description"], problem.title()]))
+        content = response["content"].setdefault(
+            "application/problem+json", {"schema": {"$ref": REF.format(name="ProblemDetails")}, "examples": {}}
+        )
+        content["examples"][problem.kind()] = {
+            "value": {"type": f"/problems/{problem.kind()}", "title": problem.title(), "status": problem.status}
+        }
+    return dict(sorted(responses.items()))

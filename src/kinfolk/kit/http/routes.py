@@ -1,0 +1,85 @@
+"""A route: a method, a path and what the documentation says of it, around a function that takes a Request."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from litestar import HttpMethod, route
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp
+
+from kinfolk.kit import problems
+from kinfolk.kit.http.answers import Answer, Request
+
+_ID = re.compile(r"\{(\w+)\}")
+
+Handler = Callable[[Request], Awaitable[Answer]]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A parameter of the query; `schema` is JSON Schema."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+
+
+@dataclass(frozen=True)
+class Header:
+    """A header of a request or an answer."""
+
+    name: str
+    description: str
+    example: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What the OpenAPI document says of a route beyond its method, path and docstring."""
+
+    gives: Mapping[int, type[Any] | str | None]
+    """Per status the shape of the JSON, or another media type, or None for no body."""
+    takes: type[Any] | None = None
+    sent: Any = None
+    """An example of a body that is taken."""
+    given: Any = None
+    """An example of the answer to it."""
+    refuses: Sequence[type[problems.Problem]] = ()
+    query: Sequence[Query] = ()
+    reads: Sequence[Header] = ()
+    sets: Sequence[Header] = ()
+
+
+def _route(method: HttpMethod, path: str, operation: Operation) -> Callable[[Handler], HTTPRouteHandler]:
+    def decorate(function: Handler) -> HTTPRouteHandler:
+        async def handle(request: Request) -> ASGIApp:
+            return await function(request)
+
+        handle.__name__ = function.__name__
+        handle.__doc__ = function.__doc__
+        place = _ID.sub(r"{\1:str}", path)
+        return route(place, http_method=[method], opt={"operation": operation}, include_in_schema=False)(handle)
+
+    return decorate
+
+
+def get(path: str, **operation: Any) -> Callable[[Handler], HTTPRouteHandler]:
+    return _route(HttpMethod.GET, path, Operation(**operation))
+
+
+def post(path: str, **operation: Any) -> Callable[[Handler], HTTPRouteHandler]:
+    return _route(HttpMethod.POST, path, Operation(**operation))
+
+
+def put(path: str, **operation: Any) -> Callable[[Handler], HTTPRouteHandler]:
+    return _route(HttpMethod.PUT, path, Operation(**operation))
+
+
+def patch(path: str, **operation: Any) -> Callable[[Handler], HTTPRouteHandler]:
+    return _route(HttpMethod.PATCH, path, Operation(**operation))
+
+
+def delete(path: str, **operation: Any) -> Callable[[Handler], HTTPRouteHandler]:
+    return _route(HttpMethod.DELETE, path, Operation(**operation))

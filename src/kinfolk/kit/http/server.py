@@ -1,0 +1,58 @@
+"""One process that serves the application over HTTP (uvicorn, on sockets that are bound already)."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import uvicorn
+from litestar.types import ASGIApp
+
+from kinfolk.kit.db import Database
+
+KEEP_ALIVE_SECONDS = 20
+BACKLOG = 2_048
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own handling of signals; says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return contextlib.nullcontext()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+
+def serve(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float, on_ready: Callable[[], None]) -> None:
+    """Answer requests until SIGTERM; then finish those under way, for `grace_seconds` at the most."""
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(grace_seconds)),
+    )
+    server = _Server(config, on_ready)
+
+    async def until_told() -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
+        async with db:
+            await server.serve(sockets=[bound])
+
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(until_told())

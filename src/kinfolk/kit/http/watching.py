@@ -1,0 +1,59 @@
+"""What operators and programs ask of the service itself: is it alive, is it ready, what does it count."""
+
+import asyncio
+from typing import Literal
+
+import msgspec
+from litestar.handlers import HTTPRouteHandler
+
+from kinfolk.kit import metrics
+from kinfolk.kit.http.answers import Answer, Request
+from kinfolk.kit.http.routes import get
+from kinfolk.kit.log import note
+from kinfolk.kit.migrate import is_current
+
+READY_SECONDS = 1.0
+
+
+class Health(msgspec.Struct):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Readiness(msgspec.Struct):
+    """Whether requests can be served, and what is missing if not."""
+
+    status: Literal["ready", "not ready"]
+    database: str
+    migrations: str
+
+
+@get("/health", gives={200: Health}, given=Health("alive"))
+async def health(_request: Request) -> Answer:
+    """Is this process alive?"""
+    return Answer.of(Health("alive"))
+
+
+@get("/ready", gives={200: Readiness, 503: Readiness}, given=Readiness("ready", "answers", "at head"))
+async def ready(request: Request) -> Answer:
+    """Can requests be served? The database answers within a second and its tables are up to date."""
+    try:
+        async with asyncio.timeout(READY_SECONDS), request.db.connection() as conn:
+            current = await is_current(conn)
+    except Exception as error:  # whatever it is, we are not ready, and the prober must be told
+        note(reason=type(error).__name__)
+        return Answer.of(Readiness("not ready", "does not answer within a second", "unknown"), 503)
+    if not current:
+        return Answer.of(Readiness("not ready", "answers", "not at head: run kinfolk db upgrade head"), 503)
+    return Answer.of(Readiness("ready", "answers", "at head"))
+
+
+@get("/metrics", gives={200: "text/plain"})
+async def metrics_text(_request: Request) -> Answer:
+    """Counters of all processes, in the text format of Prometheus."""
+    body, media_type = await asyncio.to_thread(metrics.exposition)
+    return Answer(body, media_type=media_type.encode())
+
+
+ROUTES: list[HTTPRouteHandler] = [health, ready, metrics_text]

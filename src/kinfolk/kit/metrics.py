@@ -1,0 +1,65 @@
+"""Counters and durations for Prometheus, right over several processes."""
+
+import os
+import shutil
+import tempfile
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class HttpMetrics:
+    """Requests by method, route and status; a route is the template of a path, never the path itself."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter, Histogram
+
+        self._requests = Counter("kinfolk_http_requests_total", "Requests answered.", ("method", "route", "status"))
+        self._seconds = Histogram(
+            "kinfolk_http_request_seconds",
+            "Time from the first byte of a request to the last of its answer, in seconds.",
+            ("route",),
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+        )
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        key = (method, route, status)
+        known = self._known.get(key)
+        if known is None:
+            known = (self._requests.labels(method, route, str(status)), self._seconds.labels(route))
+            self._known[key] = known
+        known[0].inc()
+        known[1].observe(seconds)
+
+
+def share_folder() -> str:
+    """Choose, before any metric is made, the folder that the processes of this start share; returns it."""
+    folder = os.environ.get(FOLDER)
+    if not folder:
+        folder = tempfile.mkdtemp(prefix="kinfolk-metrics-")
+        os.environ[FOLDER] = folder
+    return folder
+
+
+def drop_folder(folder: str) -> None:
+    os.environ.pop(FOLDER, None)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_process(pid: int) -> None:
+    """A process ended: its gauges count no more; its counters stay, for they happened."""
+    from prometheus_client import multiprocess
+
+    if os.environ.get(FOLDER):
+        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def exposition() -> tuple[bytes, str]:
+    """All metrics of all processes in the text format, and its media type."""
+    from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest, multiprocess
+
+    registry = REGISTRY
+    if os.environ.get(FOLDER):
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry), CONTENT_TYPE_LATEST

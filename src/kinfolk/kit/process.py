@@ -1,0 +1,281 @@
+"""Running roles: sockets first, then as many processes as asked, watched, restarted, ended gracefully.
+
+One parent forks and watches; it runs no event loop and no thread, so that a fork is safe. Its children ignore SIGINT
+(a terminal sends it to everybody) and end on the parent's SIGTERM, or when the parent is gone.
+"""
+
+import ctypes
+import gc
+import os
+import pwd
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from time import monotonic
+from typing import NoReturn
+
+import setproctitle
+
+from kinfolk.kit import log, metrics
+from kinfolk.kit.settings import LogSettings, Missing, WebSettings, WrongSetting
+
+OK, FAILED, WRONG_USAGE, NOT_THERE, INTERRUPTED = 0, 1, 2, 3, 130
+
+LONGEST_PAUSE_SECONDS = 10.0
+SETTLED_SECONDS = 10.0
+MOST_FAILURES_AT_START = 3
+KILL_MARGIN_SECONDS = 2.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class Child:
+    """A process to be: `run` blocks until it is told to end, and calls what it is given once it serves."""
+
+    title: str
+    run: Callable[[Callable[[], None]], None]
+    pid: int = 0
+    is_ready: bool = False
+    started: float = 0.0
+    failures: int = 0
+    due: float = 0.0
+    pipe: int = field(default=-1, repr=False)
+
+
+class Supervisor:
+    """Starts children, watches them, starts again those that die, and ends them all."""
+
+    def __init__(self, children: Sequence[Child], logs: LogSettings, grace_seconds: float) -> None:
+        self._children = children
+        self._logs = logs
+        self._grace_seconds = grace_seconds
+        self._selector = selectors.DefaultSelector()
+        self._signals: list[int] = []
+        self._announced = False
+
+    def run(self, on_ready: Callable[[], None]) -> int:
+        """Returns the exit code; `on_ready` is called once, when every child has begun to serve."""
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        os.set_blocking(wake_read, False)
+        before = signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        handlers = {number: signal.signal(number, _noticed) for number in _WATCHED}
+        self._selector.register(wake_read, selectors.EVENT_READ)
+        gc.freeze()
+        try:
+            for child in self._children:
+                self._start(child)
+            return self._watch(wake_read, on_ready)
+        finally:
+            signal.set_wakeup_fd(before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            self._selector.close()
+            os.close(wake_read)
+            os.close(wake_write)
+
+    def _watch(self, wake_read: int, on_ready: Callable[[], None]) -> int:
+        ending_at: float | None = None
+        code = OK
+        while True:
+            for key, _ in self._selector.select(self._patience(ending_at)):
+                if key.fd == wake_read:
+                    self._signals += [number for number in os.read(wake_read, 4_096) if number in _ENDING]
+                else:
+                    self._hear(key.data)
+            code = self._bury(is_ending=ending_at is not None) or code
+            if not self._announced and all(child.is_ready for child in self._children):
+                self._announced = True
+                on_ready()
+            now = monotonic()
+            if ending_at is None and (self._signals or code):
+                ending_at = now + self._grace_seconds + KILL_MARGIN_SECONDS
+                self._signal_all(signal.SIGTERM)
+            if len(self._signals) > 1:
+                code = INTERRUPTED
+                self._signal_all(signal.SIGKILL)
+            elif ending_at is not None and now >= ending_at:
+                self._signal_all(signal.SIGKILL)
+            if ending_at is not None and not any(child.pid for child in self._children):
+                return code
+            if ending_at is None:
+                for child in self._children:
+                    if not child.pid and child.due <= now:
+                        self._start(child)
+
+    def _patience(self, ending_at: float | None) -> float | None:
+        """How long to wait for news, in seconds."""
+        moments = [child.due for child in self._children if not child.pid] if ending_at is None else [ending_at]
+        return max(0.0, min(moments) - monotonic()) if moments else None
+
+    def _start(self, child: Child) -> None:
+        read, write = os.pipe()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            os.close(read)
+            self._be(child, write, parent)
+        os.close(write)
+        child.pid, child.pipe, child.started, child.is_ready = pid, read, monotonic(), False
+        self._selector.register(read, selectors.EVENT_READ, child)
+
+    def _be(self, child: Child, write: int, parent: int) -> NoReturn:
+        """The life of a child; never returns."""
+        code = FAILED
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            die_with_parent(parent)
+            for sibling in self._children:
+                if sibling.pipe >= 0:
+                    os.close(sibling.pipe)
+            self._selector.close()
+            setproctitle.setproctitle(f"kinfolk {child.title}")
+            lines = log.start(self._logs)
+            try:
+                child.run(lambda: _say_ready(write))
+                code = OK
+            except (Missing, WrongSetting) as error:
+                code = NOT_THERE if isinstance(error, Missing) else WRONG_USAGE
+                log.write_line({"event": "cannot_start", "role": child.title, "reason": str(error)}, 40)
+            except BaseException as error:  # the last place where it can be told
+                log.write_line({"event": "died", "role": child.title}, 40, error)
+            if lines is not None:
+                lines.stop()
+        finally:
+            os._exit(code)
+
+    def _hear(self, child: Child) -> None:
+        if os.read(child.pipe, 1):
+            child.is_ready = True
+        self._selector.unregister(child.pipe)
+        os.close(child.pipe)
+        child.pipe = -1
+
+    def _bury(self, *, is_ending: bool) -> int:
+        """Take note of the dead; returns an exit code if the whole must end because of one."""
+        for child in self._children:
+            if not child.pid:
+                continue
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if not pid:
+                continue
+            if child.pipe >= 0:
+                self._hear(child)
+            was_ready, child.pid, child.is_ready = child.is_ready, 0, False
+            metrics.forget_process(pid)
+            if is_ending:
+                continue
+            code = os.waitstatus_to_exitcode(status)
+            if not self._announced and not was_ready and code in (WRONG_USAGE, NOT_THERE):
+                return code
+            if not self._announced and child.failures >= MOST_FAILURES_AT_START:
+                return FAILED
+            lived = monotonic() - child.started
+            child.failures = 0 if lived > SETTLED_SECONDS else child.failures + 1
+            pause = min(LONGEST_PAUSE_SECONDS, 0.1 * 2**child.failures) if child.failures else 0.0
+            child.due = monotonic() + pause
+            log.write_line(
+                {"event": "process_died", "role": child.title, "pid": pid, "code": code, "restart_seconds": pause}, 30
+            )
+        return 0
+
+    def _signal_all(self, number: int) -> None:
+        for child in self._children:
+            if child.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid, number)
+
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_WATCHED = (*_ENDING, signal.SIGCHLD)
+
+
+def _noticed(_number: int, _frame: object) -> None:
+    """The number arrives through the wake-up pipe."""
+
+
+def _say_ready(write: int) -> None:
+    os.write(write, b"1")
+    os.close(write)
+
+
+def die_with_parent(parent: int) -> None:
+    """End with SIGTERM when the parent is gone, even by kill -9 (Linux: prctl(2), PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(FAILED)
+
+
+def listen(settings: WebSettings) -> socket.socket:
+    """Bind what the API listens on, before root is dropped. Raises WrongSetting and Missing."""
+    if settings.uds is not None:
+        return _listen_at_path(settings.uds)
+    if not settings.insecure and not _is_loopback(settings.api_address):
+        raise WrongSetting(
+            f"--api-address {settings.api_address} can be reached from other machines and nobody would be asked who "
+            "they are; listen on 127.0.0.1 behind a proxy that asks, or say --insecure"
+        )
+    family = socket.AF_INET6 if ":" in settings.api_address else socket.AF_INET
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((settings.api_address, settings.api_port))
+    except OSError as error:
+        bound.close()
+        raise Missing(
+            f"cannot listen on {settings.api_address} port {settings.api_port}: {error.strerror}; "
+            "--api-port takes another one (0: any free one)"
+        ) from error
+    return bound
+
+
+def _listen_at_path(path: Path) -> socket.socket:
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        if path.is_socket():
+            try:
+                bound.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()  # left behind by a process that was killed
+            else:
+                raise Missing(f"--uds {path}: another process listens there")
+        bound.bind(str(path))
+        path.chmod(0o666)  # who may reach it is the folder's business, as with other servers
+    except OSError as error:
+        bound.close()
+        raise Missing(f"cannot listen on --uds {path}: {error.strerror or error}") from error
+    return bound
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def become(user: str, *folders: str) -> None:
+    """Give up root for `user`, who gets the folders. Raises WrongSetting."""
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise WrongSetting(f"--user {user}: there is no such user") from None
+    if os.geteuid() == entry.pw_uid:
+        return
+    if os.geteuid() != 0:
+        raise WrongSetting(f"--user {user}: only root can become another user")
+    for folder in folders:
+        os.chown(folder, entry.pw_uid, entry.pw_gid)
+    os.initgroups(user, entry.pw_gid)
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)

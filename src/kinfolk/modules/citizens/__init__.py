@@ -1,0 +1,15 @@
+"""Citizens: registers in, kinship kept two-way, answers out."""
+
+from kinfolk.kit.module import Module
+from kinfolk.modules.citizens import api
+
+MODULE = Module(
+    name="citizens",
+    description="Imports of citizens, their corrections, and what can be told from them.",
+    routes=api.ROUTES,
+    is_at_root=True,
+    commands={
+        "import": "kinfolk.modules.citizens.commands:import_register",
+        "generate": "kinfolk.modules.citizens.commands:generate",
+    },
+)

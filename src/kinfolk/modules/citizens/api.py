@@ -1,0 +1,186 @@
+"""The HTTP face of citizens."""
+
+import hashlib
+from datetime import UTC, date, datetime
+
+from msgspec import Struct
+
+from kinfolk.kit.documents import MalformedJson
+from kinfolk.kit.http import Answer, Header, Request, entity_tag, get, patch, post
+from kinfolk.kit.http.answers import StaleTag, UnreadableHeader
+from kinfolk.kit.http.bodies import BodyTooLarge, BrokenBody, UnknownCharset, UnknownCoding
+from kinfolk.modules.citizens.analytics import count_presents, find_percentiles
+from kinfolk.modules.citizens.answers import MonthPresents, TownPercentiles
+from kinfolk.modules.citizens.correction import NoSuchCitizen, correct_citizen
+from kinfolk.modules.citizens.imports import (
+    Edition,
+    KeyUsedDifferently,
+    NoSuchImport,
+    Once,
+    add_import,
+    find_edition,
+    list_citizens,
+)
+from kinfolk.modules.citizens.register import (
+    Citizen,
+    CitizenChange,
+    InvalidCitizens,
+    NewImport,
+    read_change,
+    read_register,
+)
+
+LARGEST_REGISTER_BYTES = 70_000_000
+LARGEST_CHANGE_BYTES = 1_048_576
+
+EXAMPLE = Citizen(1, "Москва", "Льва Толстого", "16к7стр5", 7, "Иванов Иван Иванович", "26.12.1986", "male", [])
+TAG = Header("ETag", "The edition of the import that this answer was made of.")
+SEEN = Header("If-None-Match", "Entity tags already seen; 304 if one of them is still right.")
+UNREADABLE = (MalformedJson, BrokenBody, UnknownCharset, BodyTooLarge, UnknownCoding, InvalidCitizens)
+
+
+class ImportNumber(Struct):
+    """The number of an import."""
+
+    import_id: int
+
+
+class ImportAdded(Struct):
+    """A register was taken."""
+
+    data: ImportNumber
+
+
+class CitizenList(Struct):
+    """All citizens of an import by number."""
+
+    data: list[Citizen]
+
+
+class OneCitizen(Struct):
+    """A citizen as it now stands."""
+
+    data: Citizen
+
+
+class Birthdays(Struct):
+    """Presents by month; all twelve months are there."""
+
+    data: dict[str, list[MonthPresents]]
+
+
+class Percentiles(Struct):
+    """Ages by town."""
+
+    data: list[TownPercentiles]
+
+
+@post(
+    "/imports",
+    takes=NewImport,
+    sent=NewImport([EXAMPLE]),
+    gives={201: ImportAdded},
+    given=ImportAdded(ImportNumber(1)),
+    refuses=(*UNREADABLE, UnreadableHeader, KeyUsedDifferently),
+    reads=[Header("Idempotency-Key", "Makes a retry within a day harmless: it gets the first answer.")],
+    sets=[Header("Location", "Where the citizens of the import are.", "/api/v1/imports/1/citizens")],
+)
+async def post_import(request: Request) -> Answer:
+    """Add a register of citizens, all or nothing."""
+    key = request.idempotency_key()
+    body = await request.bytes(LARGEST_REGISTER_BYTES)
+    register = read_register(body, _today())
+    once = Once(key, hashlib.sha256(body).digest()) if key else None
+    async with request.db.transaction() as conn:
+        import_id = await add_import(conn, register, once)
+    location = request.place(f"/imports/{import_id}/citizens")
+    return Answer.of(ImportAdded(ImportNumber(import_id)), 201, headers={"location": location})
+
+
+@get(
+    "/imports/{import_id}/citizens",
+    gives={200: CitizenList, 304: None},
+    given=CitizenList([EXAMPLE]),
+    refuses=[NoSuchImport],
+    reads=[SEEN],
+    sets=[TAG],
+)
+async def get_citizens(request: Request) -> Answer:
+    """All citizens of an import by number."""
+    import_id = request.number("import_id", NoSuchImport)
+    async with request.db.snapshot() as conn:
+        tag = _tag(await find_edition(conn, import_id))
+        if request.has_seen(tag):
+            return Answer(status=304, headers={"etag": tag})
+        return Answer.of(CitizenList(await list_citizens(conn, import_id)), headers={"etag": tag})
+
+
+@patch(
+    "/imports/{import_id}/citizens/{citizen_id}",
+    takes=CitizenChange,
+    sent=CitizenChange(name="Иванова Мария Леонидовна", relatives=[]),
+    gives={200: OneCitizen},
+    given=OneCitizen(EXAMPLE),
+    refuses=(*UNREADABLE, UnreadableHeader, NoSuchImport, NoSuchCitizen, StaleTag),
+    reads=[Header("If-Match", "Change only if the import still has this entity tag.")],
+    sets=[TAG],
+)
+async def patch_citizen(request: Request) -> Answer:
+    """Correct a citizen, and the other side of each tie with it."""
+    import_id = request.number("import_id", NoSuchImport)
+    citizen_id = request.number("citizen_id", NoSuchCitizen)
+    correction = read_change(await request.bytes(LARGEST_CHANGE_BYTES), _today())
+    async with request.db.transaction() as conn:
+        citizen, edition = await correct_citizen(
+            conn, import_id, citizen_id, correction, lambda seen: request.require(_tag(seen))
+        )
+    return Answer.of(OneCitizen(citizen), headers={"etag": _tag(edition)})
+
+
+@get(
+    "/imports/{import_id}/citizens/birthdays",
+    gives={200: Birthdays, 304: None},
+    given=Birthdays({str(month): [MonthPresents(1, 2)] if month == 12 else [] for month in range(1, 13)}),
+    refuses=[NoSuchImport],
+    reads=[SEEN],
+    sets=[TAG],
+)
+async def get_birthdays(request: Request) -> Answer:
+    """How many presents each citizen buys for relatives, by the month of the relative's birth."""
+    import_id = request.number("import_id", NoSuchImport)
+    async with request.db.snapshot() as conn:
+        tag = _tag(await find_edition(conn, import_id))
+        if request.has_seen(tag):
+            return Answer(status=304, headers={"etag": tag})
+        return Answer.of(Birthdays(await count_presents(conn, import_id)), headers={"etag": tag})
+
+
+@get(
+    "/imports/{import_id}/towns/stat/percentile/age",
+    gives={200: Percentiles, 304: None},
+    given=Percentiles([TownPercentiles("Москва", 20.0, 45.5, 97.15)]),
+    refuses=[NoSuchImport],
+    reads=[SEEN],
+    sets=[TAG],
+)
+async def get_percentiles(request: Request) -> Answer:
+    """How old the citizens of each town are: percentiles of the age in full years today (UTC)."""
+    import_id = request.number("import_id", NoSuchImport)
+    today = _today()
+    async with request.db.snapshot() as conn:
+        tag = _tag(await find_edition(conn, import_id), today)
+        if request.has_seen(tag):
+            return Answer(status=304, headers={"etag": tag})
+        return Answer.of(Percentiles(await find_percentiles(conn, import_id, today)), headers={"etag": tag})
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _tag(edition: Edition, *more: object) -> str:
+    """The moment of birth keeps apart two imports with one number, as after a restored backup."""
+    return entity_tag(edition.version, f"{edition.created_at.timestamp():.6f}".replace(".", ""), *more)
+
+
+ROUTES = [post_import, get_citizens, patch_citizen, get_birthdays, get_percentiles]

@@ -1,0 +1,140 @@
+"""Adding a register, and reading it back."""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy.dialects import postgresql
+
+from kinfolk.kit import problems
+from kinfolk.kit.db import Connection, copy
+from kinfolk.kit.log import note
+from kinfolk.kit.sql import param, sql
+from kinfolk.modules.citizens.register import Citizen, Register
+from kinfolk.modules.citizens.tables import citizens, idempotent_imports, imports, ties
+
+CITIZEN_COLUMNS = tuple(column.name for column in citizens.columns)
+TIE_COLUMNS = tuple(column.name for column in ties.columns)
+as_shown: Callable[..., Citizen] = Citizen
+"""A citizen of SHOWN_COLUMNS and the list of relatives."""
+
+# A citizen's own fields as the contract orders them, the date as it writes it.
+SHOWN_COLUMNS = (
+    citizens.c.citizen_id,
+    citizens.c.town,
+    citizens.c.street,
+    citizens.c.building,
+    citizens.c.apartment,
+    citizens.c.name,
+    func.to_char(citizens.c.birth_date, "DD.MM.YYYY"),
+    citizens.c.gender,
+)
+
+NEW_IMPORT_ID = sql(insert(imports).values(version=1).returning(imports.c.import_id))
+EDITION_OF_IMPORT = sql(
+    select(imports.c.version, imports.c.created_at).where(imports.c.import_id == param("import_id"))
+)
+CITIZENS_OF_IMPORT = sql(
+    select(*SHOWN_COLUMNS).where(citizens.c.import_id == param("import_id")).order_by(citizens.c.citizen_id)
+)
+TIES_OF_IMPORT = sql(
+    select(ties.c.low_id, ties.c.high_id)
+    .where(ties.c.import_id == param("import_id"))
+    .order_by(ties.c.low_id, ties.c.high_id)
+)
+NEW_KEY = sql(
+    postgresql.insert(idempotent_imports)
+    .values(key=param("key"), body_sha256=param("body_sha256"), import_id=param("import_id"))
+    .on_conflict_do_nothing()
+    .returning(idempotent_imports.c.key)
+)
+IMPORT_OF_KEY = sql(
+    select(idempotent_imports.c.body_sha256, idempotent_imports.c.import_id).where(
+        idempotent_imports.c.key == param("key")
+    )
+)
+FORGOTTEN_KEYS = sql(
+    delete(idempotent_imports).where(idempotent_imports.c.created_at < func.now() - text("interval '1 day'"))
+)
+REMOVED_IMPORT = sql(delete(imports).where(imports.c.import_id == param("import_id")))
+
+
+class NoSuchImport(problems.NotFound):
+    """There is no such import."""
+
+
+class KeyUsedDifferently(problems.Unprocessable):
+    """This Idempotency-Key came with another body before."""
+
+
+class Edition(msgspec.Struct, frozen=True):
+    """Which state of an import's citizens: the version grows with each change."""
+
+    version: int
+    created_at: datetime
+
+
+class Once(msgspec.Struct, frozen=True):
+    """What makes a retry the same request: the Idempotency-Key and the SHA-256 of the unpacked body."""
+
+    key: str
+    body_sha256: bytes
+
+
+async def find_edition(conn: Connection, import_id: int) -> Edition:
+    """The current edition of an import. Raises NoSuchImport."""
+    row = await EDITION_OF_IMPORT.fetchrow(conn, import_id=import_id)
+    if row is None:
+        raise NoSuchImport(import_id=import_id)
+    return Edition(*row)
+
+
+async def add_import(conn: Connection, register: Register, once: Once | None = None) -> int:
+    """Keep a register; returns the number of its import.
+
+    With `once`, a request that came before with the same key is answered with its import and nothing is added; two at
+    the same time wait for each other. Raises KeyUsedDifferently when the earlier body was another one.
+    """
+    import_id: int = await NEW_IMPORT_ID.fetchval(conn)
+    if once is not None:
+        await FORGOTTEN_KEYS.execute(conn)
+        is_first = await NEW_KEY.fetchval(conn, key=once.key, body_sha256=once.body_sha256, import_id=import_id)
+        if is_first is None:
+            await REMOVED_IMPORT.execute(conn, import_id=import_id)
+            return await _earlier_import(conn, once)
+    await copy(conn, "citizens", CITIZEN_COLUMNS, _of_import(import_id, register.citizens))
+    if register.ties:
+        await copy(conn, "ties", TIE_COLUMNS, _of_import(import_id, register.ties))
+    note(import_id=import_id, citizens=len(register.citizens), ties=len(register.ties))
+    return import_id
+
+
+async def _earlier_import(conn: Connection, once: Once) -> int:
+    row = await IMPORT_OF_KEY.fetchrow(conn, key=once.key)
+    assert row is not None, "a key that stands in the way can be read"
+    body_sha256, import_id = row
+    if body_sha256 != once.body_sha256:
+        raise KeyUsedDifferently
+    note(import_id=import_id, is_retry=True)
+    return int(import_id)
+
+
+def _of_import(import_id: int, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    return ((import_id, *row) for row in rows)
+
+
+async def list_citizens(conn: Connection, import_id: int) -> list[Citizen]:
+    """All citizens of an import by number, their relatives ascending.
+
+    Two plain selects, merged here: a join would depend on statistics that a new import does not have yet.
+    """
+    rows = await CITIZENS_OF_IMPORT.fetch(conn, import_id=import_id)
+    relatives: dict[int, list[int]] = {row[0]: [] for row in rows}
+    for low_id, high_id in await TIES_OF_IMPORT.fetch(conn, import_id=import_id):
+        relatives[low_id].append(high_id)  # by (low, high), each list grows in order: first the lower, then the higher
+        if low_id != high_id:
+            relatives[high_id].append(low_id)
+    note(citizens=len(rows))
+    return [as_shown(*row, relatives[row[0]]) for row in rows]
