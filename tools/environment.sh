@@ -96,7 +96,7 @@ provide() { # LOCK [LOCK THAT WILL DO AS WELL]…
 install() { # LOCK
   local lock=$1 made_from
   made_from=$(recipe "$lock")
-  local pip=("$venv/bin/python" -m pip install --no-input --no-user --disable-pip-version-check)
+  local pip=("$venv/bin/python" -m pip install --quiet --no-input --no-user --disable-pip-version-check)
   if [ -f "$stamp" ] && [ -x "$venv/bin/python" ]; then
     rm -f "$stamp" || fail 1 "cannot write in $venv"
   else
@@ -106,8 +106,8 @@ install() { # LOCK
   fi
   say "installing $lock (the first time takes a minute)"
   quietly "${pip[@]}" --require-hashes -r "$checkout/$lock" || fail 1 "could not install $lock: $(remedy)"
-  # Its build tools are in the lock: no isolation, so nothing unhashed is fetched.
-  quietly "${pip[@]}" --no-index --no-deps --no-build-isolation -e "$checkout" || fail 1 "could not install kinfolk: $(remedy)"
+  # Its build tools are in the lock: without isolation nothing unhashed is fetched. A folder itself can have no hash.
+  quietly env PIP_REQUIRE_HASHES=0 "${pip[@]}" --no-index --no-deps --no-build-isolation -e "$checkout" || fail 1 "could not install kinfolk: $(remedy)"
   { printf '%s\n' "$made_from" >"$stamp.new" && mv -f "$stamp.new" "$stamp"; } || fail 1 "could not write $stamp: is the disk full?"
 }
 
