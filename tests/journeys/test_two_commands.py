@@ -2,126 +2,13 @@
 
 import os
 import re
-import shutil
 import signal
-import stat
-import subprocess
-import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
-
-CHECKOUT = Path(__file__).parents[2]
-SCRIPTS = ["run", "test", ".ci/run", "tools/check", "tools/lock", "tools/test-servers"]
-LOCKS = ["requirements.txt", "requirements-dev.txt"]
-PLAIN_TOOLS = [
-    "bash",
-    "cat",
-    "chmod",
-    "cp",
-    "dirname",
-    "env",
-    "expand",
-    "getconf",
-    "mkdir",
-    "mv",
-    "readlink",
-    "rm",
-    "sed",
-    "sleep",
-]
-
-# Stands for a Python and for the tools of the environment it makes: writes down what it is asked, installs nothing.
-ACTOR = """#!{bash}
-me=${{0##*/}}
-[ "$me ${{*:1:2}}" != 'python -m pip' ] || me=pip
-case "$me $*" in
-  *find_spec*) echo ${{PROBE:-3.11 1 1}}; exit ;;
-  *flock*) exec {python} "$@" ;;
-esac
-echo "$me $*" >>{diary}
-bin=${{0%/*}}
-case "$me $*" in
-  *'-m venv --clear'*)
-    rm -rf "${{@: -1}}"; mkdir -p "${{@: -1}}/bin"
-    for tool in python ruff mypy lint-imports; do cp "$0" "${{@: -1}}/bin/$tool"; done ;;
-  pip*--require-hashes*)
-    sleep ${{PIP_SECONDS:-0}}
-    [ -z "${{PIP_ERROR:-}}" ] || {{ echo "$PIP_ERROR"; exit 1; }} ;;
-  pip*)
-    printf '#!{bash}\\necho "pid=$$ cwd=$PWD words=$*"\\nexit 7\\n' >"$bin/kinfolk"
-    chmod +x "$bin/kinfolk" ;;
-esac
-[ "$me" != "${{BROKEN:-}}" ]
-"""
-
-
-class Machine:
-    """A checkout, a PATH with little on it, and a diary of what was asked of Python, pip and apt-get."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.checkout = root / "a check out"
-        self.bin = root / "bin"
-        self.diary = root / "diary"
-        self.diary.touch()
-        self.bin.mkdir()
-        for tool in PLAIN_TOOLS:
-            (self.bin / tool).symlink_to(shutil.which(tool) or f"/no/{tool}")
-        shutil.copytree(CHECKOUT / "tools", self.checkout / "tools")
-        shutil.copytree(CHECKOUT / ".ci", self.checkout / ".ci")
-        for name in ["run", "test", "pyproject.toml", *LOCKS]:
-            shutil.copy(CHECKOUT / name, self.checkout)
-        for name in ["test-servers", "environment.sh"]:  # this machine's folders, not the real one's
-            script = self.checkout / "tools" / name
-            first, rest = script.read_text().split("\n", 1)
-            script.write_text(first + "\n" + re.sub(r"/(usr/(bin|sbin|lib)|etc|var/lib)/", rf"{root}\g<0>", rest))
-        self.user(0)
-
-    def command(self, name: str, body: str) -> Path:
-        path = self.bin / name
-        path.write_text(f"#!{self.bin}/bash\n{body}\n")
-        path.chmod(0o755)
-        return path
-
-    def python(self, name: str = "python3.11") -> None:
-        path = self.bin / name
-        path.write_text(ACTOR.format(bash=self.bin / "bash", python=sys.executable, diary=self.diary))
-        path.chmod(0o755)
-
-    def user(self, uid: int) -> None:
-        self.command("id", f"echo {uid}")
-
-    def program(self, path: str) -> Path:
-        program = self.root / path.lstrip("/")
-        program.parent.mkdir(parents=True, exist_ok=True)
-        program.touch()
-        return program
-
-    def start(self, *command: str, **environment: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [str(self.checkout / command[0]), *command[1:]],
-            cwd=self.root,
-            env={"PATH": str(self.bin), **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def run(self, *command: str, **environment: str) -> tuple[int, str, str]:
-        """Exit code, standard output, standard error."""
-        process = self.start(*command, **environment)
-        out, err = process.communicate(timeout=20)
-        return process.returncode, out, err
-
-    def asked(self, what: str) -> list[str]:
-        return [line for line in self.diary.read_text().splitlines() if what in line]
+from tests.bare_machine import Machine
 
 
 @pytest.fixture
@@ -168,7 +55,8 @@ def test_second_start_asks_nothing_of_python(ready: Machine) -> None:
     ready.diary.write_text("")
     for name in ready.bin.glob("python*"):
         name.unlink()
-    assert ready.run("run", "db") == (7, ready.run("run", "db")[1], "")
+    status, out, err = ready.run("run", "db")
+    assert (status, out.split()[-1], err) == (7, "words=db", "")
     assert ready.diary.read_text() == ""
 
 
@@ -412,60 +300,3 @@ def test_package_that_brings_something_else_is_no_success(without_nginx: Machine
     status, _, err = without_nginx.run("test")
     assert status == 3
     assert "not where the tests look: nginx" in err
-
-
-# --- the lock files and the rest
-
-
-def pins(lock: str) -> dict[str, str]:
-    text = (CHECKOUT / lock).read_text()
-    return dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", text, re.MULTILINE))
-
-
-@pytest.mark.parametrize("lock", LOCKS)
-def test_every_locked_package_has_a_hash_and_no_place(lock: str) -> None:
-    text = (CHECKOUT / lock).read_text()
-    for entry in re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]:
-        assert re.match(r"[a-z0-9-]+==\S+", entry), entry
-        assert "--hash=sha256:" in entry, entry
-    assert "://" not in text
-    assert set(re.findall(r"(?<!\S)--?[a-z-]+", text)) == {"--hash"}
-
-
-def test_developers_have_the_versions_that_run() -> None:
-    assert pins("requirements.txt").items() < pins("requirements-dev.txt").items()
-
-
-def test_locks_hold_what_the_project_asks_for() -> None:
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-    groups = project["dependency-groups"]
-    for lock, wanted in [
-        (
-            "requirements.txt",
-            project["project"]["dependencies"] + groups["build"] + project["build-system"]["requires"],
-        ),
-        ("requirements-dev.txt", groups["dev"]),
-    ]:
-        locked = pins(lock)
-        for requirement in map(Requirement, wanted):
-            version = locked[requirement.name.lower().replace("_", "-")]
-            assert requirement.specifier.contains(version), f"{requirement} but {lock} has {version}: make lock"
-
-
-def test_scripts_are_clean_and_can_be_run() -> None:
-    for script in SCRIPTS:
-        assert (CHECKOUT / script).stat().st_mode & stat.S_IXUSR, script
-    shellcheck = Path(sys.executable).with_name("shellcheck")
-    checked = subprocess.run(
-        [shellcheck, "-x", "-P", "SCRIPTDIR", *SCRIPTS, "tools/environment.sh"],
-        cwd=CHECKOUT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-
-
-def test_make_lists_every_habit() -> None:
-    targets = re.search(r"^\.PHONY: (.*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
-    assert targets
-    listed = subprocess.run(["make", "-s"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    assert [line.split()[0] for line in listed.splitlines()] == targets[1].split()
-    assert all(len(line.split()) > 2 for line in listed.splitlines())
