@@ -151,7 +151,8 @@ class EmbeddedPostgres:
         address, self._address = self._address, None
         if server is not None:
             if address is not None:  # nobody shall join a server that is about to end
-                self._remember(Address(0, address.port, address.socket_dir))
+                self._remember(Address(0, address.port, ""))
+                self._remove_distant_socket(address)
             self._end(server)
         if self._lock is not None:
             os.close(self._lock)
@@ -280,14 +281,17 @@ class EmbeddedPostgres:
 
     def _make_socket_dir(self, account: Account, last: Address) -> Path:
         directory = self.data_dir / "postgres.socket"
-        if last.socket_dir not in ("", str(directory)):
-            rmtree(last.socket_dir, ignore_errors=True)
+        self._remove_distant_socket(last)
         if len(os.fsencode(directory / ".s.PGSQL.65535")) > MOST_SOCKET_BYTES:
             directory = Path(tempfile.mkdtemp(prefix="kinfolk-", dir="/tmp"))  # TMPDIR may be long or closed
         else:
             directory.mkdir(mode=0o700, exist_ok=True)
         os.chown(directory, account.uid, account.gid)
         return directory
+
+    def _remove_distant_socket(self, address: Address) -> None:
+        if address.socket_dir and not Path(address.socket_dir).is_relative_to(self.data_dir):
+            rmtree(address.socket_dir, ignore_errors=True)
 
     def _rotate_log(self) -> None:
         with suppress(FileNotFoundError):

@@ -34,9 +34,14 @@ def choose_binaries(pinned_major: int | None, named: Path | None) -> Binaries:
 
     Data pin their major version; new data take any that Kinfolk supports. Raises CannotStart, and touches nothing.
     """
+    if pinned_major is not None and pinned_major not in MAJORS:
+        raise CannotStart(
+            f"The data were made by PostgreSQL {pinned_major}, and this Kinfolk works with {MAJORS[0]} to {MAJORS[-1]}."
+            f" Nothing was touched. Dump them with PostgreSQL {pinned_major} and load the dump into a new --data-dir."
+        )
     found = []
     for binaries in _candidates(named):
-        if binaries.major in MAJORS if pinned_major is None else binaries.major == pinned_major:
+        if binaries.major in (MAJORS if pinned_major is None else [pinned_major]):
             return binaries
         found.append(f"{binaries.version} in {binaries.folder}")
     here = "Here: " + (", ".join(found) or "none") + "."
