@@ -71,7 +71,7 @@ def commonly(_rank: int, first_name: str) -> float:
 def patronymic(father: str, gender: Gender) -> str:
     """The Russian middle name of a child of `father`: Юрий gives Юрьевич and Юрьевна, Пётр Петрович and Петровна."""
     stem, suffix = PATRONYMIC_STEMS.get(father, father), "ов"
-    if re.search(r"[^аеёиоуыэюя]{2}ий$", father):
+    if re.search(r"[^аеёиоуыэюя]{2}ий$", father.lower()):
         stem, suffix = father[:-1], "ев"
     elif father.endswith("ий"):
         stem, suffix = f"{father[:-2]}ь", "ев"

@@ -126,10 +126,12 @@ def exactly(tie_count: int, ties: list[Tie], count: int, rng: Random) -> Iterabl
 
 def further_ties(known: set[Tie], count: int, rng: Random) -> Iterator[Tie]:
     """Every tie that is not known: of neighbours first, each citizen with himself last."""
-    for distance in (*range(1, count), 0):
-        for low in rng.sample(range(count - distance), count - distance):
-            if (low, low + distance) not in known:
-                yield low, low + distance
+    return (
+        (low, low + distance)
+        for distance in (*range(1, count), 0)
+        for low in rng.sample(range(count - distance), count - distance)
+        if (low, low + distance) not in known
+    )
 
 
 def some_towns(count: int, rng: Random) -> list[Town]:
