@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from functools import cache
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -30,6 +31,12 @@ class HttpMetrics:
             self._known[key] = known
         known[0].inc()
         known[1].observe(seconds)
+
+
+@cache
+def http_metrics() -> HttpMetrics:
+    """The one instance of this process: a metric's name can be registered once."""
+    return HttpMetrics()
 
 
 def share_folder() -> str:

@@ -57,7 +57,8 @@ class Supervisor:
         self._grace_seconds = grace_seconds
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
-        self._announced = False
+        self._is_announced = False
+        self._ending_at: float | None = None
 
     def run(self, on_ready: Callable[[], None]) -> int:
         """Returns the exit code; `on_ready` is called once, when every child has begun to serve."""
@@ -81,38 +82,40 @@ class Supervisor:
             os.close(wake_write)
 
     def _watch(self, wake_read: int, on_ready: Callable[[], None]) -> int:
-        ending_at: float | None = None
         code = OK
         while True:
-            for key, _ in self._selector.select(self._patience(ending_at)):
-                if key.fd == wake_read:
-                    self._signals += [number for number in os.read(wake_read, 4_096) if number in _ENDING]
-                else:
-                    self._hear(key.data)
-            code = self._bury(is_ending=ending_at is not None) or code
-            if not self._announced and all(child.is_ready for child in self._children):
-                self._announced = True
+            self._wait_for_news(wake_read)
+            code = self._bury() or code
+            if not self._is_announced and all(child.is_ready for child in self._children):
+                self._is_announced = True
                 on_ready()
-            now = monotonic()
-            if ending_at is None and (self._signals or code):
-                ending_at = now + self._grace_seconds + KILL_MARGIN_SECONDS
+            if self._ending_at is None and (self._signals or code):
+                self._ending_at = monotonic() + self._grace_seconds + KILL_MARGIN_SECONDS
                 self._signal_all(signal.SIGTERM)
+            if self._ending_at is None:
+                for child in self._children:
+                    if not child.pid and child.due <= monotonic():
+                        self._start(child)
+                continue
             if len(self._signals) > 1:
                 code = INTERRUPTED
+            if len(self._signals) > 1 or monotonic() >= self._ending_at:
                 self._signal_all(signal.SIGKILL)
-            elif ending_at is not None and now >= ending_at:
-                self._signal_all(signal.SIGKILL)
-            if ending_at is not None and not any(child.pid for child in self._children):
+            if not any(child.pid for child in self._children):
                 return code
-            if ending_at is None:
-                for child in self._children:
-                    if not child.pid and child.due <= now:
-                        self._start(child)
 
-    def _patience(self, ending_at: float | None) -> float | None:
-        """How long to wait for news, in seconds."""
-        moments = [child.due for child in self._children if not child.pid] if ending_at is None else [ending_at]
-        return max(0.0, min(moments) - monotonic()) if moments else None
+    def _wait_for_news(self, wake_read: int) -> None:
+        """Sleep until a signal, a child's word, or the next moment that something is due."""
+        if self._ending_at is not None:
+            moments = [self._ending_at]
+        else:
+            moments = [child.due for child in self._children if not child.pid]
+        patience = max(0.0, min(moments) - monotonic()) if moments else None
+        for key, _ in self._selector.select(patience):
+            if key.fd == wake_read:
+                self._signals += [number for number in os.read(wake_read, 4_096) if number in _ENDING]
+            else:
+                self._hear(key.data)
 
     def _start(self, child: Child) -> None:
         read, write = os.pipe()
@@ -160,7 +163,7 @@ class Supervisor:
         os.close(child.pipe)
         child.pipe = -1
 
-    def _bury(self, *, is_ending: bool) -> int:
+    def _bury(self) -> int:
         """Take note of the dead; returns an exit code if the whole must end because of one."""
         for child in self._children:
             if not child.pid:
@@ -172,12 +175,12 @@ class Supervisor:
                 self._hear(child)
             was_ready, child.pid, child.is_ready = child.is_ready, 0, False
             metrics.forget_process(pid)
-            if is_ending:
+            if self._ending_at is not None:
                 continue
             code = os.waitstatus_to_exitcode(status)
-            if not self._announced and not was_ready and code in (WRONG_USAGE, NOT_THERE):
+            if not self._is_announced and not was_ready and code in (WRONG_USAGE, NOT_THERE):
                 return code
-            if not self._announced and child.failures >= MOST_FAILURES_AT_START:
+            if not self._is_announced and child.failures >= MOST_FAILURES_AT_START:
                 return FAILED
             lived = monotonic() - child.started
             child.failures = 0 if lived > SETTLED_SECONDS else child.failures + 1

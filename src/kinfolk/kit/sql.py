@@ -36,8 +36,8 @@ class Statement:
             values = self._constants | values
         return [values[name] for name in self.names]
 
-    async def fetch(self, conn: Connection, **values: Any) -> list[Record]:
-        """All rows."""
+    async def fetch(self, conn: Connection, **values: Any) -> list[Any]:
+        """All rows, which are asyncpg's records: tuples whose members have names, too."""
         begun = perf_counter()
         try:
             return await conn.fetch(self.text, *self._arguments(values))

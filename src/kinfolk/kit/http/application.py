@@ -16,20 +16,20 @@ from kinfolk.kit.http.answers import Answer, Request
 from kinfolk.kit.http.bodies import ClientGone
 from kinfolk.kit.http.compression import Compression
 from kinfolk.kit.http.front import Front, InternalError, NoSuchPlace, WrongMethod
-from kinfolk.kit.metrics import HttpMetrics
+from kinfolk.kit.metrics import http_metrics
 from kinfolk.kit.module import Module
 
 
 def framework(modules: Sequence[Module], db: Database) -> Litestar:
     """The routes without our layers, on a database that whoever runs them opens."""
-    routers: list[Any] = [*watching.ROUTES, *pages.routes(describe(modules))]
+    routers: list[Any] = [*watching.ROUTES, *pages.ROUTES]
     for module in modules:
         routers.append(Router(openapi.HOME, route_handlers=module.routes))
         if module.is_at_root:
             routers.append(Router("/", route_handlers=module.routes))
     return Litestar(
         routers,
-        state=State({"db": db}),
+        state=State({"db": db, "document": describe(modules)}),
         request_class=Request,
         exception_handlers={Exception: _refuse},  # type: ignore[dict-item]  # an ASGI application is an answer, too
         openapi_config=None,
@@ -40,7 +40,7 @@ def framework(modules: Sequence[Module], db: Database) -> Litestar:
 
 def application(modules: Sequence[Module], db: Database) -> ASGIApp:
     """The whole application, as a process serves it."""
-    return Front(Compression(framework(modules, db)), HttpMetrics())
+    return Front(Compression(framework(modules, db)), http_metrics())
 
 
 def describe(modules: Sequence[Module]) -> bytes:

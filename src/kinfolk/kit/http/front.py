@@ -86,15 +86,14 @@ class _Exchange:
     def __init__(self, scope: HTTPScope, send: Send) -> None:
         self.begun = perf_counter()
         self.method: str = scope["method"]
-        if self.method == "HEAD":  # answered as GET; the server keeps its own scope and drops the body
-            scope = {**scope, "method": "GET"}
-        self.scope = scope
         self.status = 0
         self.sent_bytes = 0
         self._send = send
         self._request_id = _request_id(scope["headers"])
         self.id = self._request_id.decode()
-        scope["state"]["request_id"] = self.id
+        # HEAD is answered as GET is; the server keeps its own scope, and drops the body.
+        method = "GET" if self.method == "HEAD" else self.method
+        self.scope: HTTPScope = {**scope, "method": method, "state": {"request_id": self.id}}
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -6,8 +6,6 @@ from importlib.resources import files
 from inspect import cleandoc
 from pathlib import Path
 
-from litestar.handlers import HTTPRouteHandler
-
 from kinfolk.kit import problems
 from kinfolk.kit.http.answers import Answer, Request
 from kinfolk.kit.http.front import NoSuchPlace
@@ -78,53 +76,56 @@ def _fresh(answer: Answer) -> Answer:
     return copy
 
 
-def routes(document: bytes) -> list[HTTPRouteHandler]:
-    """The routes of the pages; `document` is what `/schema/openapi.json` gives."""
+@get("/", gives={200: "text/html"})
+async def start_page(_request: Request) -> Answer:
+    """The start page."""
+    return _fresh(_page("index.html"))
 
-    @get("/", gives={200: "text/html"})
-    async def start_page(_request: Request) -> Answer:
-        """The start page."""
-        return _fresh(_page("index.html"))
 
-    @get("/page/{name}", gives={200: "text/css"})
-    async def start_page_file(request: Request) -> Answer:
-        """A file of the start page."""
-        name = request.path_params["name"]
-        if name not in ("page.css", "page.js", "icon.svg"):
-            raise NoSuchPlace
-        return _fresh(_page(name))
-
-    @get(SCHEMA, gives={200: "application/json"})
-    async def schema(_request: Request) -> Answer:
-        """This API as an OpenAPI 3.1 document."""
-        return Answer(document, headers={"cache-control": "no-cache"})
-
-    @get("/docs", gives={200: "text/html"})
-    async def docs(_request: Request) -> Answer:
-        """Swagger UI."""
-        return _file("docs.html", _DOCS_PAGE, _DOCS_POLICY)
-
-    @get("/docs/{name}", gives={200: "text/css"})
-    async def docs_file(request: Request) -> Answer:
-        """A file of Swagger UI."""
-        name = request.path_params["name"]
-        if name == "start.js":
-            return _file(name, _DOCS_START, _DOCS_POLICY)
-        if name not in _DOCS_FILES:
-            raise NoSuchPlace
-        return _fresh(_docs(name))
-
-    @get("/problems/{kind}", gives={200: "text/plain"})
-    async def problem(request: Request) -> Answer:
-        """What a problem's `type` means."""
-        for kind in problems.every_problem():
-            if kind.kind() == request.path_params["kind"]:
-                return Answer(explained(kind).encode(), media_type=b"text/plain; charset=utf-8")
+@get("/page/{name}", gives={200: "text/css"})
+async def start_page_file(request: Request) -> Answer:
+    """A file of the start page."""
+    name = request.path_params["name"]
+    if name not in ("page.css", "page.js", "icon.svg"):
         raise NoSuchPlace
+    return _fresh(_page(name))
 
-    return [start_page, start_page_file, schema, docs, docs_file, problem]
+
+@get(SCHEMA, gives={200: "application/json"})
+async def schema(request: Request) -> Answer:
+    """This API as an OpenAPI 3.1 document."""
+    return Answer(request.app.state.document, headers={"cache-control": "no-cache"})
+
+
+@get("/docs", gives={200: "text/html"})
+async def docs(_request: Request) -> Answer:
+    """Swagger UI."""
+    return _file("docs.html", _DOCS_PAGE, _DOCS_POLICY)
+
+
+@get("/docs/{name}", gives={200: "text/css"})
+async def docs_file(request: Request) -> Answer:
+    """A file of Swagger UI."""
+    name = request.path_params["name"]
+    if name == "start.js":
+        return _file(name, _DOCS_START, _DOCS_POLICY)
+    if name not in _DOCS_FILES:
+        raise NoSuchPlace
+    return _fresh(_docs(name))
+
+
+@get("/problems/{kind}", gives={200: "text/plain"})
+async def problem(request: Request) -> Answer:
+    """What a problem's `type` means."""
+    for kind in problems.every_problem():
+        if kind.kind() == request.path_params["kind"]:
+            return Answer(explained(kind).encode(), media_type=b"text/plain; charset=utf-8")
+    raise NoSuchPlace
 
 
 def explained(kind: type[problems.Problem]) -> str:
     """A problem in a few lines of text."""
     return f"{kind.kind()} ({kind.status})\n\n{cleandoc(kind.__doc__ or '')}\n"
+
+
+ROUTES = [start_page, start_page_file, schema, docs, docs_file, problem]

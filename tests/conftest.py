@@ -1,0 +1,130 @@
+"""Servers and clients for all tests: one PostgreSQL of each kind a run, a database of its own for each worker."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import httpx
+import pytest
+
+from kinfolk.app import MODULES
+from kinfolk.kit.db import Database
+from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+from kinfolk.kit.http.application import application
+from kinfolk.kit.migrate import upgrade
+from tests.postgres_places import DEBIAN_15
+from tests.running import Service
+
+TEMPLATE = "kinfolk_template"
+SERVERS: dict[str, Path | None] = {"embedded": None, "debian15": DEBIAN_15}
+
+
+class Servers:
+    """The servers of this run, each with a migrated template; they belong to the process that pytest began as."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="kinfolk-tests-"))
+        self.folder.chmod(0o755)
+        self.running = [EmbeddedPostgres(self.folder / name, binaries=binaries) for name, binaries in SERVERS.items()]
+        self.urls = {}
+        for name, server in zip(SERVERS, self.running, strict=True):
+            url = server.start()
+            run_sql(url, f"CREATE DATABASE {TEMPLATE}")
+            upgrade(renamed(url, TEMPLATE))
+            self.urls[name] = url
+
+    def stop(self) -> None:
+        for server in self.running:
+            server.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def renamed(url: str, database: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
+
+
+def run_sql(url: str, *statements: str) -> None:
+    async def run() -> None:
+        conn = await asyncpg.connect(url)
+        try:
+            for statement in statements:
+                await conn.execute(statement)
+        finally:
+            await conn.close()
+
+    asyncio.run(run())
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput") and not config.option.collectonly:
+        config.servers = Servers()  # type: ignore[attr-defined]
+
+
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["pg_urls"] = node.config.servers.urls
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if hasattr(config, "servers"):
+        config.servers.stop()
+
+
+@pytest.fixture(scope="session")
+def server_urls(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Each server's URL, with a database that nobody uses."""
+    config = request.config
+    return config.workerinput["pg_urls"] if hasattr(config, "workerinput") else config.servers.urls
+
+
+@pytest.fixture(scope="session")
+def make_database(server_urls: dict[str, str], worker_id: str) -> Iterator[Any]:
+    """Makes a migrated database of the given name, or an empty one; returns its URL. It goes with the session."""
+    made = []
+
+    def make(name: str, server: str = "embedded", *, is_empty: bool = False) -> str:
+        full_name = f"{name}_{worker_id}"
+        template = "" if is_empty else f" TEMPLATE {TEMPLATE}"
+        run_sql(server_urls[server], f"DROP DATABASE IF EXISTS {full_name}", f"CREATE DATABASE {full_name}{template}")
+        made.append((server, full_name))
+        return renamed(server_urls[server], full_name)
+
+    yield make
+    for server, name in made:
+        run_sql(server_urls[server], f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def pg_url(make_database: Any) -> str:
+    """The database of this worker's tests. They leave rows behind, and tell their own by the import's number."""
+    return make_database("kinfolk")
+
+
+@pytest.fixture(scope="session")
+async def db(pg_url: str) -> AsyncIterator[Database]:
+    async with Database(pg_url, size=25) as db:
+        yield db
+
+
+@pytest.fixture(scope="session")
+async def client(db: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the whole application, in this process."""
+    transport = httpx.ASGITransport(application(MODULES, db))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk", timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def service(make_database: Any) -> Iterator[Service]:
+    """A running `kinfolk up` with two workers on a free port."""
+    with Service("up", "--workers", "2", "--pg-url", make_database("service")) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def service_url(service: Service) -> str:
+    return service.url

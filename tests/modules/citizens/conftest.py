@@ -1,0 +1,11 @@
+"""The citizens are tried on both PostgreSQL that Kinfolk must run on: its own, and Debian's 15."""
+
+from typing import Any
+
+import pytest
+from tests.conftest import SERVERS
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def pg_url(request: pytest.FixtureRequest, make_database: Any) -> str:
+    return make_database("kinfolk", request.param)

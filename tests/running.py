@@ -1,0 +1,82 @@
+"""Kinfolk as its users run it: a process of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+from tests.postgres_places import REPOSITORY
+
+SECONDS_TO_START = 60
+SECONDS_TO_END = 40
+
+
+def kinfolk(*words: str, **how: object) -> subprocess.CompletedProcess[str]:
+    """Run one command line to its end."""
+    return subprocess.run(  # noqa: PLW1510
+        [sys.executable, "-m", "kinfolk", *words],
+        **{"capture_output": True, "text": True, "timeout": 90, "check": False, **how},
+    )
+
+
+class Service:
+    """A role that was started and says when it is ready; all it writes lands in a file."""
+
+    def __init__(self, role: str, *words: str, environment: dict[str, str] | None = None, **how: object) -> None:
+        self._log = Path(tempfile.mkstemp(prefix="kinfolk-service-", suffix=".log")[1])
+        port = () if "--api-port" in words or "--uds" in words else ("--api-port", "0")
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "kinfolk", role, *port, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=REPOSITORY,
+                env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")} | (environment or {}),
+                **how,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def wait_ready(self) -> Self:
+        """Wait for the role's line; fails with the log when it ended instead."""
+        deadline = time.monotonic() + SECONDS_TO_START
+        while not re.search(r"^ready role=", self.log, re.MULTILINE):
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log}"
+            assert time.monotonic() < deadline, f"not ready in time:\n{self.log}"
+            time.sleep(0.05)
+        return self
+
+    @property
+    def port(self) -> int:
+        found = re.search(r"^ready role=\S+ address=\S+ port=(\d+) pid=\d+$", self.log, re.MULTILINE)
+        assert found, self.log
+        return int(found[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to end; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(SECONDS_TO_END)
+
+    def __enter__(self) -> Self:
+        return self.wait_ready()
+
+    def __exit__(self, *_error: object) -> None:
+        try:
+            self.end()
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+            self._log.unlink()
