@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -185,6 +186,21 @@ def test_python_that_can_make_an_environment_goes_before_a_newer_one(machine: Ma
     assert machine.run("run")[0] == 7
 
 
+def test_of_two_that_cannot_the_newest_is_to_be_mended(machine: Machine) -> None:
+    for version in ["3.12", "3.13"]:
+        machine.command(f"python{version}", f"echo {version} 1 0")
+    assert "venv module of Python 3.13 " in machine.run("run")[2]
+
+
+@pytest.mark.parametrize(("version", "status"), [((3, 10, 99), 3), ((3, 11, 0), 1), ((4, 0, 0), 1)])
+def test_a_real_python_is_judged_by_its_version(machine: Machine, version: tuple[int, ...], status: int) -> None:
+    disguise = f"import sys; sys.version_info = {version}; exec(sys.argv[1])"
+    machine.command("python3", f'[ "$1" = -c ] && exec {sys.executable} -c "{disguise}" "$2"')
+    got, _, err = machine.run("run")
+    assert got == status
+    assert ("could not make" in err, "is needed" in err) == (status == 1, status == 3)
+
+
 def test_user_without_venv_gets_the_command(machine: Machine) -> None:
     machine.python()
     machine.user(1000)
@@ -236,7 +252,7 @@ def test_everything_runs_in_order_and_pytest_is_last(ready: Machine) -> None:
 @pytest.mark.parametrize("broken", ["ruff", "mypy", "lint-imports", "python"])
 def test_one_failure_fails_it_and_the_rest_still_runs(ready: Machine, broken: str) -> None:
     assert ready.run("test", BROKEN=broken)[0] == 1
-    assert len(ready.asked("-m pytest")) == 1
+    assert [line.split()[0] for line in ready.asked("")[3:]] == ["ruff", "ruff", "mypy", "lint-imports", "python"]
 
 
 def test_words_go_to_pytest_alone(ready: Machine) -> None:
