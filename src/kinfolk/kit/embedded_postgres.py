@@ -147,6 +147,7 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """End the server if this object started it: open transactions are rolled back. Else only let go of it."""
+        _OWNERS.discard(self)
         server, self._server = self._server, None
         address, self._address = self._address, None
         if server is not None:
@@ -213,7 +214,6 @@ class EmbeddedPostgres:
                 os.close(lock)
                 return False
             self._lock = lock
-            _OWNERS.add(self)
         return True
 
     def _launch(self, account: Account) -> None:
@@ -235,6 +235,7 @@ class EmbeddedPostgres:
             if pid is not None:
                 self._address = Address(pid, port, str(socket_dir))
                 self._remember(self._address)
+                _OWNERS.add(self)
                 return
         raise CannotStart(f"Each of {PORTS_TRIED} free ports was taken by another program before PostgreSQL had it.")
 
@@ -309,12 +310,12 @@ class EmbeddedPostgres:
 
     def _disown(self) -> None:
         """In a forked child, which would else keep the lock after the owner's death and might stop the server."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.returncode = 0  # not our child: neither to be waited for nor warned about
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        assert self._server is not None
+        assert self._lock is not None
+        self._server.returncode = 0  # not our child: neither to be waited for nor warned about
+        self._server = None
+        os.close(self._lock)
+        self._lock = None
 
 
 def _ports(last: int) -> Iterator[int]:
