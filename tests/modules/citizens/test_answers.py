@@ -1,0 +1,110 @@
+import time
+from collections import Counter
+from datetime import date, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kinfolk.modules.citizens.answers import (
+    MonthPresents,
+    TownPercentiles,
+    age_at,
+    age_percentiles,
+    full_years,
+    presents_by_month,
+)
+
+
+def by_numpy(ages: list[int], percent: int) -> float:
+    exact = Decimal(repr(float(numpy.percentile(ages, percent, method="linear"))))
+    return float(exact.quantize(Decimal("1.0000000000")).quantize(Decimal("0.01"), ROUND_HALF_UP))
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(min_size=1, max_size=3), st.lists(st.integers(0, 2_025), min_size=1, max_size=250)))
+def test_percentiles_are_those_of_numpy(towns: dict[str, list[int]]) -> None:
+    histogram = [(town, age, how_many) for town, ages in towns.items() for age, how_many in Counter(ages).items()]
+    assert age_percentiles(histogram) == [
+        TownPercentiles(town, by_numpy(ages, 50), by_numpy(ages, 75), by_numpy(ages, 99))
+        for town, ages in sorted(towns.items())
+    ]
+
+
+def test_percentiles_by_hand() -> None:
+    assert age_percentiles([]) == []
+    assert age_percentiles([("B", 7, 1), ("A", 30, 1), ("A", 10, 1), ("A", 10, 2)]) == [
+        TownPercentiles("A", 10.0, 15.0, 29.4),
+        TownPercentiles("B", 7.0, 7.0, 7.0),
+    ]
+
+
+def test_nobody_stands_past_the_last() -> None:
+    assert age_at([(5, 1), (6, 1)], 1) == 6
+    with pytest.raises(IndexError):
+        age_at([(5, 1), (6, 1)], 2)
+
+
+@pytest.mark.parametrize(
+    ("birth", "today", "years"),
+    [
+        (date(2000, 5, 10), date(2020, 5, 9), 19),
+        (date(2000, 5, 10), date(2020, 5, 10), 20),
+        (date(2000, 2, 29), date(2023, 2, 28), 22),
+        (date(2000, 2, 29), date(2023, 3, 1), 23),
+        (date(2000, 2, 29), date(2024, 2, 29), 24),
+        (date(2019, 12, 31), date(2020, 1, 1), 0),
+    ],
+)
+def test_full_years(birth: date, today: date, years: int) -> None:
+    assert full_years(birth, today) == years
+
+
+@given(st.dates(), st.integers(0, 40_000))
+def test_full_years_count_birthdays(birth: date, days: int) -> None:
+    today = birth + timedelta(min(days, (date.max - birth).days))
+    birthdays = ((year, birth.month, birth.day) for year in range(birth.year + 1, today.year + 1))
+    assert full_years(birth, today) == sum(day <= (today.year, today.month, today.day) for day in birthdays)
+
+
+def test_presents_by_hand() -> None:
+    presents = presents_by_month({1: 3, 2: 3, 3: 12}, [(1, 2), (1, 3), (2, 3), (3, 3)])
+    assert list(presents) == [str(month) for month in range(1, 13)]
+    assert presents["3"] == [MonthPresents(1, 1), MonthPresents(2, 1), MonthPresents(3, 2)]
+    assert presents["12"] == [MonthPresents(1, 1), MonthPresents(2, 1), MonthPresents(3, 1)]
+    assert not any(presents[str(month)] for month in (1, 2, *range(4, 12)))
+
+
+IDS = st.integers(0, 6)
+
+
+@settings(deadline=None)
+@given(
+    st.fixed_dictionaries({citizen_id: st.integers(1, 12) for citizen_id in range(7)}),
+    st.sets(st.tuples(IDS, IDS).map(lambda pair: (min(pair), max(pair)))),
+)
+def test_presents_are_one_for_each_listed_relative(months: dict[int, int], ties: set[tuple[int, int]]) -> None:
+    directed = ties | {(high, low) for low, high in ties}
+    expected = {
+        str(month): [
+            MonthPresents(buyer, bought)
+            for buyer in range(7)
+            if (bought := sum(one == buyer and months[other] == month for one, other in directed))
+        ]
+        for month in range(1, 13)
+    }
+    assert presents_by_month(months, ties) == expected
+
+
+def test_answers_of_ten_thousand_citizens_take_a_fraction_of_a_second() -> None:
+    months = {citizen_id: citizen_id % 12 + 1 for citizen_id in range(10_000)}
+    ties = [(low, (low * 7 + step) % 10_000) for low in range(10_000) for step in (1, 2)]
+    start = time.process_time()
+    presents = presents_by_month(months, ties)
+    age_percentiles(("Town", age, 100) for age in range(100))
+    assert time.process_time() - start < 1
+    assert sum(each.presents for buying in presents.values() for each in buying) == 40_000 - sum(
+        a == b for a, b in ties
+    )
