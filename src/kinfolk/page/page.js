@@ -19,7 +19,7 @@ async function openImport(number, greeting = "") {
   const mine = ++latest;
   find("open-problem").replaceChildren();
   find("import-number").value = number;
-  tell(greeting || `Opening import ${number} …`);
+  tell(`Opening import ${number} …`);
   try {
     const [people, towns, birthdays] = await Promise.all([citizensOf(number), townsOf(number), birthdaysOf(number)]);
     if (mine !== latest) return;
