@@ -19,7 +19,7 @@ async function openImport(number, greeting = "") {
   const mine = ++latest;
   find("open-problem").replaceChildren();
   find("import-number").value = number;
-  tell(greeting || `Opening import ${number} …`);
+  tell(`Opening import ${number} …`);
   try {
     const [people, towns, birthdays] = await Promise.all([citizensOf(number), townsOf(number), birthdaysOf(number)]);
     if (mine !== latest) return;
@@ -46,8 +46,11 @@ async function openImport(number, greeting = "") {
 
 const reload = (number) => openImport(number, "Somebody else changed this import meanwhile. Here is how it stands now.");
 
-async function corrected(number, citizen, change) {
-  tell(`Citizen ${citizen.citizen_id} is corrected.`);
+async function corrected(number, citizen, change, etag) {
+  const words = `Citizen ${citizen.citizen_id} is corrected.`;
+  // Without the new version, the next correction could not tell whether it comes too late.
+  if (!etag) return openImport(number, words);
+  tell(words);
   find("citizens-problem").replaceChildren();
   if (!("town" in change)) return;
   const mine = latest;

@@ -9,7 +9,7 @@ let open = { number: null, etag: null, citizens: [], changed: () => {}, stale: (
 let found = [];
 let shownCount = SHOWN_AT_ONCE;
 
-// `changed(citizen, change)` is told of a correction that went well, `stale()` of one that came too late.
+// `changed(citizen, change, etag)` is told of a correction that went well, `stale()` of one that came too late.
 export function showPeople(number, { data, etag }, { changed, stale }) {
   open = { number, etag, citizens: data, changed, stale };
   search();
@@ -88,7 +88,7 @@ function correction(citizen, line) {
       open.etag = etag;
       Object.assign(citizen, data);
       close(citizen);
-      changed(citizen, change);
+      changed(citizen, change, etag);
     } catch (refusal) {
       if (refusal.status === 412) return stale();
       save.disabled = false;

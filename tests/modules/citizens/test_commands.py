@@ -24,7 +24,7 @@ from tests.scripted_service import (
 )
 
 from kinfolk.kit.client import Ended, connect
-from kinfolk.modules.citizens import commands
+from kinfolk.modules.citizens import commands, example_register
 from kinfolk.modules.citizens.commands import Register, generate, import_register, sent_until_answered
 
 CLI = """
@@ -51,7 +51,7 @@ def finished(process: subprocess.Popen[bytes], given: bytes | None = None) -> tu
 @pytest.fixture
 def register(tmp_path: Path) -> Path:
     path = tmp_path / "register.json"
-    path.write_bytes(b"".join(commands.example_register.generate(300, 1)))
+    path.write_bytes(b"".join(example_register.generate(300, 1)))
     return path
 
 
@@ -63,7 +63,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_generate_writes_a_register() -> None:
     code, out, err = finished(kinfolk("generate", "30", "--seed", "4", "--ties", "9"))
     assert (code, err) == (0, "")
-    assert out.encode() == b"".join(commands.example_register.generate(30, 4, 9))
+    assert out.encode() == b"".join(example_register.generate(30, 4, 9))
 
 
 def test_generate_tells_the_seed_it_took(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

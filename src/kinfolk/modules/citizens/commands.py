@@ -34,7 +34,6 @@ from kinfolk.kit.client import (
     refused,
     tell,
 )
-from kinfolk.modules.citizens import example_register
 
 CHUNK_BYTES = 64 * 1024
 PAUSES_SECONDS = (0.5, 1, 2, 4)
@@ -61,6 +60,9 @@ def generate(
     Families, streets and birthdays are believable, and invented. Without a seed, the one that was
     taken is told on standard error.
     """
+    # Faker takes a third of a second to load, which the other command need not wait for.
+    from kinfolk.modules.citizens import example_register
+
     taken_seed = SystemRandom().randrange(1_000_000) if seed is None else seed
     try:
         chunks = example_register.generate(count, taken_seed, ties)
