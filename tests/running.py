@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.postgres_places import REPOSITORY
 
@@ -16,18 +16,16 @@ SECONDS_TO_START = 60
 SECONDS_TO_END = 40
 
 
-def kinfolk(*words: str, **how: object) -> subprocess.CompletedProcess[str]:
+def kinfolk(*words: str, **how: Any) -> subprocess.CompletedProcess[str]:
     """Run one command line to its end."""
-    return subprocess.run(  # noqa: PLW1510
-        [sys.executable, "-m", "kinfolk", *words],
-        **{"capture_output": True, "text": True, "timeout": 90, "check": False, **how},
-    )
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 90, "check": False} | how
+    return subprocess.run([sys.executable, "-m", "kinfolk", *words], **options)  # noqa: PLW1510
 
 
 class Service:
     """A role that was started and says when it is ready; all it writes lands in a file."""
 
-    def __init__(self, role: str, *words: str, environment: dict[str, str] | None = None, **how: object) -> None:
+    def __init__(self, role: str, *words: str, environment: dict[str, str] | None = None, **how: Any) -> None:
         self._log = Path(tempfile.mkstemp(prefix="kinfolk-service-", suffix=".log")[1])
         port = () if "--api-port" in words or "--uds" in words else ("--api-port", "0")
         with self._log.open("wb") as log:

@@ -13,6 +13,7 @@ from cyclopts.config import Env
 from kinfolk import __version__
 from kinfolk.kit.settings import (
     PREFIX,
+    ClientSettings,
     DatabaseSettings,
     FileSettings,
     LogSettings,
@@ -34,6 +35,7 @@ app = App(
     help="Registers of citizens in, kinship kept two-way, answers out.",
     help_epilogue=EPILOGUE,
     version=__version__,
+    default_parameter=Parameter(show_env_var=False),
     config=[Env(PREFIX, command=False), sources],
 )
 
@@ -166,11 +168,12 @@ def settings(
     web: WebSettings = WebSettings(),
     process: ProcessSettings = ProcessSettings(),
     logs: LogSettings = LogSettings(),
+    client: ClientSettings = ClientSettings(),
 ) -> None:
     """Show every setting, its value and where it came from; passwords are masked."""
     rows = [
         (name, masked(name, getattr(group, name)), sources.origins.get(name, "default"))
-        for group in (file, database, web, process, logs)
+        for group in (file, database, web, process, logs, client)
         for name in type(group).__dataclass_fields__
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]

@@ -5,23 +5,18 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import ParamSpec
 
 import httpx
 import msgspec
-from cyclopts import Parameter
 
 from kinfolk import __version__
 from kinfolk.kit.problems import BadPlace
 
-API_URL = "http://127.0.0.1:8080"
 REFUSED, WRONG_USAGE, NOT_THERE, INTERRUPTED = 1, 2, 3, 130
 
 # An import of 10,000 citizens takes a second; on a machine that has much else to do, some more.
 TIMEOUT = httpx.Timeout(120, connect=5)
-
-ApiUrl = Annotated[str, Parameter(help="Address of the running service.")]
-TokenFile = Annotated[Path | None, Parameter(help="File that holds the token to show to the service.")]
 
 P = ParamSpec("P")
 
@@ -91,7 +86,9 @@ def checked_url(api_url: str) -> httpx.URL:
     except httpx.InvalidURL:
         url = httpx.URL()
     if url.scheme not in {"http", "https"} or not url.host:
-        raise Ended(WRONG_USAGE, f"{printable(api_url)} is not the address of a service; {API_URL} would be one")
+        raise Ended(
+            WRONG_USAGE, f"{printable(api_url)} is not the address of a service; http://127.0.0.1:8080 would be one"
+        )
     return url
 
 

@@ -35,14 +35,14 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "kinfolk"
 
 
-@Parameter(name="*", group="Settings")
+@Parameter(name="*", group="Settings", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class FileSettings:
     config: Path | None = None
     """A TOML or YAML file of settings; its keys are the flags' names with `_`."""
 
 
-@Parameter(name="*", group="Database")
+@Parameter(name="*", group="Database", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSettings:
     pg_url: str | None = None
@@ -55,7 +55,7 @@ class DatabaseSettings:
     """Connections to PostgreSQL that each process keeps at the most."""
 
 
-@Parameter(name="*", group="Web")
+@Parameter(name="*", group="Web", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class WebSettings:
     api_address: str = "127.0.0.1"
@@ -70,7 +70,7 @@ class WebSettings:
     """Listen beyond loopback although nobody is asked who they are."""
 
 
-@Parameter(name="*", group="Process")
+@Parameter(name="*", group="Process", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
     user: str | None = None
@@ -79,7 +79,7 @@ class ProcessSettings:
     """How long work under way may take to finish after SIGTERM or SIGINT."""
 
 
-@Parameter(name="*", group="Log")
+@Parameter(name="*", group="Log", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -90,7 +90,23 @@ class LogSettings:
     """A YAML file for logging.config.dictConfig, instead of all of the above."""
 
 
-GROUPS: tuple[type[Any], ...] = (FileSettings, DatabaseSettings, WebSettings, ProcessSettings, LogSettings)
+@Parameter(name="*", group="Service", show_env_var=True)
+@dataclass(frozen=True, kw_only=True)
+class ClientSettings:
+    api_url: str = "http://127.0.0.1:8080"
+    """The address of the running service."""
+    token_file: Path | None = None
+    """A file that holds the token to show to the service."""
+
+
+GROUPS: tuple[type[Any], ...] = (
+    FileSettings,
+    DatabaseSettings,
+    WebSettings,
+    ProcessSettings,
+    LogSettings,
+    ClientSettings,
+)
 SECRETS = frozenset({"pg_url"})
 
 

@@ -24,6 +24,7 @@ from tests.scripted_service import (
 )
 
 from kinfolk.kit.client import Ended, connect
+from kinfolk.kit.settings import ClientSettings
 from kinfolk.modules.citizens import commands, example_register
 from kinfolk.modules.citizens.commands import Register, generate, import_register, sent_until_answered
 
@@ -96,7 +97,7 @@ def test_generate_ends_quietly_when_the_reader_has_seen_enough() -> None:
 
 def test_import_prints_the_number_last(register: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with scripted_service(accepted(42)) as service:
-        assert import_register(str(register), api_url=service.url) == 0
+        assert import_register(str(register), client=ClientSettings(api_url=service.url)) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[-1].split()[-1] == "42"
     size = len(register.read_bytes())
@@ -116,7 +117,8 @@ def test_import_prints_the_number_last(register: Path, capsys: pytest.CaptureFix
 def test_import_shows_the_token(register: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret")
     with scripted_service(accepted(1)) as service:
-        assert import_register(str(register), api_url=service.url, token_file=tmp_path / "token") == 0
+        settings = ClientSettings(api_url=service.url, token_file=tmp_path / "token")
+        assert import_register(str(register), client=settings) == 0
     assert service.heard[0].headers["authorization"] == "Bearer s3cret"
 
 
@@ -124,7 +126,7 @@ def test_import_sends_gzip_as_it_is(register: Path, tmp_path: Path) -> None:
     packed = tmp_path / "register.json.gz"
     packed.write_bytes(gzip.compress(register.read_bytes()))
     with scripted_service(accepted(1)) as service:
-        assert import_register(str(packed), api_url=service.url) == 0
+        assert import_register(str(packed), client=ClientSettings(api_url=service.url)) == 0
     assert service.heard[0].headers["content-encoding"] == "gzip"
     assert gzip.decompress(service.heard[0].body) == register.read_bytes()
 
@@ -143,7 +145,7 @@ def test_import_lists_every_bad_place(register: Path, capsys: pytest.CaptureFixt
     errors = [{"pointer": f"/citizens/{index}/town", "detail": "has no letter or digit"} for index in range(1_000)]
     refusal = problem(400, title="The document breaks the rules.", errors=errors, error_count=1_003)
     with scripted_service(refusal) as service:
-        assert import_register(str(register), api_url=service.url) == 1
+        assert import_register(str(register), client=ClientSettings(api_url=service.url)) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines()[1:] == [
@@ -156,7 +158,7 @@ def test_import_lists_every_bad_place(register: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("status", [401, 413, 422, 503])
 def test_import_shows_a_refusal(register: Path, capsys: pytest.CaptureFixture[str], status: int) -> None:
     with scripted_service(problem(status, title="Not so.", detail="Because of this.")) as service:
-        assert import_register(str(register), api_url=service.url) == 1
+        assert import_register(str(register), client=ClientSettings(api_url=service.url)) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines()[1:] == [f"Not so. ({status})", "Because of this."]
@@ -176,7 +178,7 @@ def test_import_is_not_taken_in_by_another_service(
     register: Path, capsys: pytest.CaptureFixture[str], garbage: Answer
 ) -> None:
     with scripted_service(garbage) as service:
-        assert import_register(str(register), api_url=service.url) == 1
+        assert import_register(str(register), client=ClientSettings(api_url=service.url)) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert "and not as Kinfolk does; is it Kinfolk?" in err
@@ -190,7 +192,7 @@ def test_import_tries_again_under_the_same_key(
     register: Path, capsys: pytest.CaptureFixture[str], losses: Sequence[HangUp]
 ) -> None:
     with scripted_service(*losses, accepted(8)) as service:
-        assert import_register(str(register), api_url=service.url) == 0
+        assert import_register(str(register), client=ClientSettings(api_url=service.url)) == 0
     out, err = capsys.readouterr()
     assert out == "import 8\n"
     assert err.count("the connection was lost; trying again") == len(losses)
@@ -201,15 +203,15 @@ def test_import_tries_again_under_the_same_key(
 @pytest.mark.usefixtures("_short_pauses")
 def test_each_import_has_a_key_of_its_own(register: Path) -> None:
     with scripted_service(accepted(1), accepted(2)) as service:
-        import_register(str(register), api_url=service.url)
-        import_register(str(register), api_url=service.url)
+        import_register(str(register), client=ClientSettings(api_url=service.url))
+        import_register(str(register), client=ClientSettings(api_url=service.url))
     assert len({heard.headers["idempotency-key"] for heard in service.heard}) == 2
 
 
 @pytest.mark.usefixtures("_short_pauses")
 def test_import_gives_up_in_the_end(register: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with scripted_service(*[HangUp()] * 4) as service:
-        assert import_register(str(register), api_url=service.url) == 3
+        assert import_register(str(register), client=ClientSettings(api_url=service.url)) == 3
     assert len(service.heard) == 4
     out, err = capsys.readouterr()
     assert out == ""
@@ -229,7 +231,7 @@ def test_what_cannot_be_read_twice_is_sent_once(register: Path) -> None:
 
 def test_import_says_that_no_service_answers(register: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    assert import_register(str(register), api_url=url) == 3
+    assert import_register(str(register), client=ClientSettings(api_url=url)) == 3
     out, err = capsys.readouterr()
     assert out == ""
     assert f"no service answers at {url}\n" in err
@@ -242,7 +244,9 @@ def test_a_service_that_went_away_is_lost_not_missing(
     monkeypatch.setattr(commands, "PAUSES_SECONDS", (1.0, 0.01))
     codes = []
     with scripted_service(HangUp()) as service:
-        sending = Thread(target=lambda: codes.append(import_register(str(register), api_url=service.url)))
+        sending = Thread(
+            target=lambda: codes.append(import_register(str(register), client=ClientSettings(api_url=service.url)))
+        )
         sending.start()
         assert service.has_heard.wait(10)
     # The server is gone before the first pause is over.

@@ -52,6 +52,11 @@ def swagger_folder() -> Path:
 
 
 @cache
+def _page_files() -> frozenset[str]:
+    return frozenset(file.name for file in files("kinfolk").joinpath("page").iterdir())
+
+
+@cache
 def _page(name: str) -> Answer:
     return _file(name, files("kinfolk").joinpath("page", name).read_bytes(), _POLICY)
 
@@ -86,7 +91,7 @@ async def start_page(_request: Request) -> Answer:
 async def start_page_file(request: Request) -> Answer:
     """A file of the start page."""
     name = request.path_params["name"]
-    if name not in ("page.css", "page.js", "icon.svg"):
+    if name not in _page_files():
         raise NoSuchPlace
     return _fresh(_page(name))
 

@@ -19,13 +19,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from kinfolk.kit.client import (
-    API_URL,
     NOT_THERE,
     REFUSED,
     WRONG_USAGE,
-    ApiUrl,
     Ended,
-    TokenFile,
     connect,
     ends_plainly,
     nobody_there,
@@ -34,6 +31,7 @@ from kinfolk.kit.client import (
     refused,
     tell,
 )
+from kinfolk.kit.settings import ClientSettings, FileSettings
 
 CHUNK_BYTES = 64 * 1024
 PAUSES_SECONDS = (0.5, 1, 2, 4)
@@ -83,8 +81,8 @@ def import_register(
     ],
     /,
     *,
-    api_url: ApiUrl = API_URL,
-    token_file: TokenFile = None,
+    client: ClientSettings = ClientSettings(),
+    settings: FileSettings = FileSettings(),
 ) -> int:
     """Send a register to the running service and print the number of the import.
 
@@ -94,17 +92,17 @@ def import_register(
     """
     with ExitStack() as stack:
         source = stack.enter_context(opened(file))
-        client = stack.enter_context(connect(api_url, token_file))
+        service = stack.enter_context(connect(client.api_url, client.token_file))
         register = Register(file, source)
-        sent = stack.enter_context(shown_progress(register, place(client)))
-        answer = sent_until_answered(client, register, sent)
+        sent = stack.enter_context(shown_progress(register, place(service)))
+        answer = sent_until_answered(service, register, sent)
     if answer.status_code != httpx.codes.CREATED:
         raise refused(answer)
     try:
         import_id = msgspec.json.decode(answer.content, type=ImportAnswer).data.import_id
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise refused(answer) from None
-    tell(f"its answers: {place(client)}/?import={import_id}")
+    tell(f"its answers: {place(service)}/?import={import_id}")
     print(f"import {import_id}", flush=True)  # the answer
     return 0
 
