@@ -244,7 +244,13 @@ def test_everything_runs_in_order_and_pytest_is_last(ready: Machine) -> None:
     assert status == 0, err
     assert [line.split()[0] for line in ready.asked("")[3:]] == ["ruff", "ruff", "mypy", "lint-imports", "python"]
     headings = [line for line in out.splitlines() if line.startswith("== ") and not line.endswith(" s")]
-    assert headings == ["== ruff check .", "== ruff format --check .", "== mypy", "== lint-imports", "== pytest"]
+    assert headings == [
+        "== ruff check .",
+        "== ruff format --check .",
+        "== mypy",
+        "== lint-imports --no-logo",
+        "== pytest",
+    ]
     assert len(re.findall(r"^== \d+ s$", out, re.MULTILINE)) == 4
     assert "--cov-fail-under=100" in ready.asked("-m pytest")[0]
 
