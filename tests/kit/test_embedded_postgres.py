@@ -321,11 +321,13 @@ def test_a_data_dir_that_is_a_file(directory: Path) -> None:
 
 
 def test_accounts(directory: Path) -> None:
-    assert server_account(directory, 0, ("no-such-user", "nobody")).name == "nobody"
+    none_yet = directory / "postgres"
+    assert server_account(none_yet, 0, ("no-such-user", "nobody")).name == "nobody"
     with pytest.raises(CannotStart, match=r"(?s)no-such-user exists.*useradd --system kinfolk"):
-        server_account(directory, 0, ("no-such-user",))
-    assert server_account(directory, 4_000_000_000).name == "4000000000"
-    assert server_account(directory, 0).uid not in (0, None)
+        server_account(none_yet, 0, ("no-such-user",))
+    assert server_account(none_yet, 4_000_000_000).name == "4000000000"
+    os.chown(directory, ORDINARY_ID, -1)
+    assert server_account(directory, 0, ("no-such-user",)).uid == ORDINARY_ID
 
 
 def test_no_import_of_the_wheel() -> None:
