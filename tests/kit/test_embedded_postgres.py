@@ -1,6 +1,7 @@
 """What the embedded PostgreSQL starts, for whom, and what it refuses, each refusal beside its happy twin."""
 
 import fcntl
+import json
 import os
 import socket
 import stat
@@ -146,6 +147,8 @@ async def test_who_comes_second_joins(data_dir: Path) -> None:
 
 
 def test_who_waits_for_an_owner_without_a_server_gives_up(data_dir: Path) -> None:
+    address = {"pid": os.getpid(), "port": 5432, "socket_dir": ""}  # a killed server's, its number another's by now
+    (data_dir / "postgres.json").write_text(json.dumps(address))
     with (data_dir / "postgres.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(CannotStart, match=r"(?s)does not answer.*fuser -v"):
