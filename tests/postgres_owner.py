@@ -12,21 +12,25 @@ from pathlib import Path
 from kinfolk.kit.embedded_postgres import CannotStart, EmbeddedPostgres
 
 
+def say(**facts: object) -> None:
+    """One write, so that the lines of two processes do not mix."""
+    os.write(1, json.dumps(facts).encode() + b"\n")
+
+
 def main() -> None:
     postgres = EmbeddedPostgres(Path(sys.argv[1]))
     try:
         url = postgres.start()
     except CannotStart as refusal:
-        print(json.dumps({"refused": str(refusal)}), flush=True)
+        say(refused=str(refusal))
         return
     if "fork" in sys.argv and os.fork() == 0:
         was_ours = postgres.is_ours
         postgres.stop()
-        print(json.dumps({"forked": os.getpid(), "is_ours": was_ours}), flush=True)
+        say(forked=os.getpid(), is_ours=was_ours)
         sys.stdin.read()
         os._exit(0)
-    facts = {"url": url, "pid": postgres.pid, "is_ours": postgres.is_ours, "uid": os.geteuid()}
-    print(json.dumps(facts), flush=True)
+    say(url=url, pid=postgres.pid, is_ours=postgres.is_ours, uid=os.geteuid())
     sys.stdin.read()
     postgres.stop()
 

@@ -117,6 +117,8 @@ def test_a_stale_pid_file_whose_number_is_anothers_by_now(data_dir: Path) -> Non
     looking_on = subprocess.Popen(["sleep", "60"], cwd=cluster)
     try:
         stale_pid_file(cluster, bystander.pid)
+        assert EmbeddedPostgres(data_dir)._is_ready(bystander.pid)
+        assert not EmbeddedPostgres(data_dir)._is_ready(looking_on.pid), "it says ready, and of another"
         with EmbeddedPostgres(data_dir) as postgres:
             assert postgres.pid != bystander.pid
         assert is_alive(bystander.pid)

@@ -1,6 +1,7 @@
 """What the embedded PostgreSQL starts, for whom, and what it refuses, each refusal beside its happy twin."""
 
 import fcntl
+import json
 import os
 import socket
 import stat
@@ -146,6 +147,8 @@ async def test_who_comes_second_joins(data_dir: Path) -> None:
 
 
 def test_who_waits_for_an_owner_without_a_server_gives_up(data_dir: Path) -> None:
+    address = {"pid": os.getpid(), "port": 5432, "socket_dir": ""}  # a killed server's, its number another's by now
+    (data_dir / "postgres.json").write_text(json.dumps(address))
     with (data_dir / "postgres.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(CannotStart, match=r"(?s)does not answer.*fuser -v"):
@@ -321,11 +324,13 @@ def test_a_data_dir_that_is_a_file(directory: Path) -> None:
 
 
 def test_accounts(directory: Path) -> None:
-    assert server_account(directory, 0, ("no-such-user", "nobody")).name == "nobody"
+    none_yet = directory / "postgres"
+    assert server_account(none_yet, 0, ("no-such-user", "nobody")).name == "nobody"
     with pytest.raises(CannotStart, match=r"(?s)no-such-user exists.*useradd --system kinfolk"):
-        server_account(directory, 0, ("no-such-user",))
-    assert server_account(directory, 4_000_000_000).name == "4000000000"
-    assert server_account(directory, 0).uid not in (0, None)
+        server_account(none_yet, 0, ("no-such-user",))
+    assert server_account(none_yet, 4_000_000_000).name == "4000000000"
+    os.chown(directory, ORDINARY_ID, -1)
+    assert server_account(directory, 0, ("no-such-user",)).uid == ORDINARY_ID
 
 
 def test_no_import_of_the_wheel() -> None:
