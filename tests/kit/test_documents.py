@@ -84,14 +84,17 @@ def test_a_right_document_is_read() -> None:
         (b'{"size":1,"name":"A","size":1}', "/size"),
         (b'{"size":1,"name":"A","\\u0073ize":1}', "/size"),
         (b'{"size":1,"name":"A","leaves":[{"key":"a","key":"a"}]}', "/leaves/0/key"),
-        # the doubled key takes away as many quotation marks as the default of `note` would bring
-        (b'{"size":1,"name":"A","leaves":[{"key":"a","key":"b"}]}', "/leaves/0/key"),
         (b'{"size":1,"name":"A","weights":{"a/~":1,"a/~":1}}', "/weights/a~1~0"),
         (b'{"size":1,"name":"A","anything":[[{"x":{"y":1,"y":2}}]]}', "/anything/0/0/x/y"),
     ],
 )
 def test_a_key_given_twice_is_named_at_each_level(body: bytes, pointer: str) -> None:
     assert bad_places(body) == {pointer: "is given 2 times in one object"}
+
+
+def test_defaults_do_not_make_up_for_a_doubled_key() -> None:
+    """The value read from it has as many quotation marks as the document: `note` comes for the doubled `key`."""
+    assert bad_places(b'{"key":"a","key":"b"}', Leaf) == {"/key": "is given 2 times in one object"}
 
 
 def test_keys_that_only_look_alike_are_not_doubled() -> None:
@@ -255,6 +258,11 @@ def test_both_ways_agree_on_mutated_bytes(data: st.DataObject) -> None:
             st.sampled_from([b"", b'"', b"\\", b"\\u0000", b"0", b"1e9", b"}", b"[", b",", b":", b"\xff", b"null"])
         )
     assert outcome(read_json, bytes(body)) == outcome(examine, bytes(body))
+
+
+@pytest.mark.parametrize("text", ["", '"', "\\", '\\"', '"\\', '\\\\"', '""\\\\\\', "\\u0022"])
+def test_escapes_are_no_structural_quotes(text: str) -> None:
+    assert structural_quotes(json.dumps([text, {text: text}]).encode()) == 6
 
 
 @PATIENTLY

@@ -8,8 +8,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kinfolk.kit.documents import read_at_a_glance
 from kinfolk.modules.citizens import register
-from kinfolk.modules.citizens.register import Correction, Dates, InvalidCitizens, Register, read_change, read_register
+from kinfolk.modules.citizens.register import (
+    Correction,
+    Dates,
+    InvalidCitizens,
+    NewImport,
+    Register,
+    fewest_quotes,
+    read_change,
+    read_register,
+    register_of,
+)
 
 PATIENTLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 TODAY = date(2026, 1, 1)
@@ -52,6 +63,20 @@ def test_a_right_register_becomes_rows_and_ties() -> None:
     )  # fmt: skip
     assert [row[0] for row in right.citizens] == [3, 1, 2]
     assert sorted(right.ties) == [(1, 2), (1, 3), (3, 3)]
+
+
+def test_a_usual_register_is_proven_right_at_a_glance() -> None:
+    body = body_of(citizen(1, [2], name='"Анна" \\'), citizen(2, [1]))
+    document = read_at_a_glance(body, NewImport, fewest_quotes)
+    assert document is not None
+    assert register_of(document, TODAY) == read_register(body, TODAY)
+
+
+def test_an_id_is_given_once() -> None:
+    assert len(read(citizen(1), citizen(2)).citizens) == 2
+    assert bad_places(body_of(citizen(1), citizen(2), citizen(1))) == {
+        "/citizens/2/citizen_id": "1 is taken by /citizens/0"
+    }
 
 
 def test_an_empty_register_is_right() -> None:
