@@ -48,13 +48,10 @@ def database_url(settings: DatabaseSettings) -> Iterator[str]:
             raise WrongSetting("--pg-url must look like postgresql://user:password@host:port/name")
         yield settings.pg_url
         return
-    from kinfolk.kit.embedded_postgres import CannotStart, EmbeddedPostgres
+    from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 
-    try:
-        server = EmbeddedPostgres(settings.data_dir or default_data_dir(), binaries=settings.pg_bin)
-        url = server.start()
-    except CannotStart as error:
-        raise Missing(str(error)) from error
+    server = EmbeddedPostgres(settings.data_dir or default_data_dir(), binaries=settings.pg_bin)
+    url = server.start()
     try:
         yield url
     finally:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import IO
 
 from kinfolk.kit import postgres_launch
+from kinfolk.kit.settings import Missing
 
 STAND_INS_FOR_ROOT = ("kinfolk", "postgres", "nobody")
 FIRST_CLOSED = 'for each in "$@"; do test -x "$each" || { printf %s "$each"; exit; }; done'
 
 
-class CannotStart(Exception):  # noqa: N818  # it reads as what it says
+class CannotStart(Missing):  # it reads as what it says
     """The embedded PostgreSQL cannot run here; the message tells the operator what, why and what mends it."""
 
 

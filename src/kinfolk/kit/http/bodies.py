@@ -3,12 +3,11 @@
 import asyncio
 import re
 import zlib
-from typing import TYPE_CHECKING
+from typing import Any
+
+from litestar import Request
 
 from kinfolk.kit import problems
-
-if TYPE_CHECKING:
-    from kinfolk.kit.http.answers import Request
 
 PIECE_BYTES = 1_048_576
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
@@ -34,7 +33,7 @@ class ClientGone(Exception):  # noqa: N818  # not an error: nobody is left to an
     """The client went away before its request was whole."""
 
 
-async def read_body(request: "Request", limit_bytes: int) -> bytes:
+async def read_body(request: Request[Any, Any, Any], limit_bytes: int) -> bytes:
     """The whole body after gunzip, at most `limit_bytes` of it.
 
     Raises BodyTooLarge, UnknownCoding, BrokenBody, UnknownCharset and, when the client hangs up, ClientGone.
