@@ -56,6 +56,16 @@ def copy_of_ready(directory: Path, user: str = USERS[0], binaries: Path | None =
     return data_dir
 
 
+def fake_programs(folder: Path, last_word: str, version: str = "18.0") -> Path:
+    """Programs that say a version and fail to serve: what another machine might bring."""
+    folder.mkdir(mode=0o755)
+    (folder / "initdb").touch()
+    serve = f'case "$1" in --version) echo "postgres (PostgreSQL) {version}";; *) echo "{last_word}"; exit 1;; esac'
+    (folder / "postgres").write_text(f"#!/bin/sh\n{serve}\n")
+    (folder / "postgres").chmod(0o755)
+    return folder
+
+
 class Owner:
     """Another process with an embedded PostgreSQL, see `postgres_owner.py`; `facts` is what it printed."""
 

