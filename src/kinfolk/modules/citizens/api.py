@@ -1,10 +1,14 @@
 """The HTTP face of citizens."""
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
+from functools import partial
+from typing import Any
 
 from msgspec import Struct
 
+from kinfolk.kit.db import Connection
 from kinfolk.kit.documents import MalformedJson
 from kinfolk.kit.http import Answer, Header, Request, entity_tag, get, patch, post
 from kinfolk.kit.http.answers import StaleTag, UnreadableHeader
@@ -107,12 +111,7 @@ async def post_import(request: Request) -> Answer:
 )
 async def get_citizens(request: Request) -> Answer:
     """All citizens of an import by number."""
-    import_id = request.number("import_id", NoSuchImport)
-    async with request.db.snapshot() as conn:
-        tag = _tag(await find_edition(conn, import_id))
-        if request.has_seen(tag):
-            return Answer(status=304, headers={"etag": tag})
-        return Answer.of(CitizenList(await list_citizens(conn, import_id)), headers={"etag": tag})
+    return await _answer_unless_seen(request, CitizenList, list_citizens)
 
 
 @patch(
@@ -147,12 +146,7 @@ async def patch_citizen(request: Request) -> Answer:
 )
 async def get_birthdays(request: Request) -> Answer:
     """How many presents each citizen buys for relatives, by the month of the relative's birth."""
-    import_id = request.number("import_id", NoSuchImport)
-    async with request.db.snapshot() as conn:
-        tag = _tag(await find_edition(conn, import_id))
-        if request.has_seen(tag):
-            return Answer(status=304, headers={"etag": tag})
-        return Answer.of(Birthdays(await count_presents(conn, import_id)), headers={"etag": tag})
+    return await _answer_unless_seen(request, Birthdays, count_presents)
 
 
 @get(
@@ -165,13 +159,24 @@ async def get_birthdays(request: Request) -> Answer:
 )
 async def get_percentiles(request: Request) -> Answer:
     """How old the citizens of each town are: percentiles of the age in full years today (UTC)."""
-    import_id = request.number("import_id", NoSuchImport)
     today = _today()
+    return await _answer_unless_seen(request, Percentiles, partial(find_percentiles, today=today), today)
+
+
+async def _answer_unless_seen(
+    request: Request, shape: Callable[[Any], Any], read: Callable[[Connection, int], Awaitable[Any]], *more: object
+) -> Answer:
+    """What `read` finds, as `shape`, with the tag of the edition that it was read of; 304 to whoever has seen it.
+
+    The tag carries `more`, too, where the answer depends on more than the import.
+    """
+    import_id = request.number("import_id", NoSuchImport)
     async with request.db.snapshot() as conn:
-        tag = _tag(await find_edition(conn, import_id), today)
+        tag = _tag(await find_edition(conn, import_id), *more)
         if request.has_seen(tag):
             return Answer(status=304, headers={"etag": tag})
-        return Answer.of(Percentiles(await find_percentiles(conn, import_id, today)), headers={"etag": tag})
+        found = await read(conn, import_id)
+    return Answer.of(shape(found), headers={"etag": tag})
 
 
 def _today() -> date:

@@ -1,22 +1,23 @@
 """Adding a register, and reading it back."""
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.dialects import postgresql
 
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection, copy
 from kinfolk.kit.log import note
 from kinfolk.kit.sql import param, sql
-from kinfolk.modules.citizens.register import Citizen, Register
+from kinfolk.modules.citizens.register import Citizen, Register, collection_put_off
 from kinfolk.modules.citizens.tables import citizens, idempotent_imports, imports, ties
 
 CITIZEN_COLUMNS = tuple(column.name for column in citizens.columns)
 TIE_COLUMNS = tuple(column.name for column in ties.columns)
+KEYS_REMEMBERED = timedelta(days=1)
 as_shown: Callable[..., Citizen] = Citizen
 """A citizen of SHOWN_COLUMNS and the list of relatives."""
 
@@ -44,19 +45,22 @@ TIES_OF_IMPORT = sql(
     .where(ties.c.import_id == param("import_id"))
     .order_by(ties.c.low_id, ties.c.high_id)
 )
-NEW_KEY = sql(
+# An update that changes nothing waits for whoever came first with the key, and returns what stands there.
+FIRST_OF_KEY = sql(
     postgresql.insert(idempotent_imports)
     .values(key=param("key"), body_sha256=param("body_sha256"), import_id=param("import_id"))
-    .on_conflict_do_nothing()
-    .returning(idempotent_imports.c.key)
+    .on_conflict_do_update(index_elements=["key"], set_={"key": idempotent_imports.c.key})
+    .returning(idempotent_imports.c.import_id, idempotent_imports.c.body_sha256)
 )
-IMPORT_OF_KEY = sql(
-    select(idempotent_imports.c.body_sha256, idempotent_imports.c.import_id).where(
-        idempotent_imports.c.key == param("key")
-    )
-)
+# Those that somebody else is just forgetting are left to him: nobody waits here, so nobody can wait in a circle.
 FORGOTTEN_KEYS = sql(
-    delete(idempotent_imports).where(idempotent_imports.c.created_at < func.now() - text("interval '1 day'"))
+    delete(idempotent_imports).where(
+        idempotent_imports.c.key.in_(
+            select(idempotent_imports.c.key)
+            .where(idempotent_imports.c.created_at < func.now() - KEYS_REMEMBERED)
+            .with_for_update(skip_locked=True)
+        )
+    )
 )
 REMOVED_IMPORT = sql(delete(imports).where(imports.c.import_id == param("import_id")))
 
@@ -99,11 +103,11 @@ async def add_import(conn: Connection, register: Register, once: Once | None = N
     """
     import_id: int = await NEW_IMPORT_ID.fetchval(conn)
     if once is not None:
-        await FORGOTTEN_KEYS.execute(conn)
-        is_first = await NEW_KEY.fetchval(conn, key=once.key, body_sha256=once.body_sha256, import_id=import_id)
-        if is_first is None:
+        first_id = await _first_import(conn, once, import_id)
+        if first_id != import_id:
             await REMOVED_IMPORT.execute(conn, import_id=import_id)
-            return await _earlier_import(conn, once)
+            note(import_id=first_id, is_retry=True)
+            return first_id
     await copy(conn, "citizens", CITIZEN_COLUMNS, _of_import(import_id, register.citizens))
     if register.ties:
         await copy(conn, "ties", TIE_COLUMNS, _of_import(import_id, register.ties))
@@ -111,14 +115,15 @@ async def add_import(conn: Connection, register: Register, once: Once | None = N
     return import_id
 
 
-async def _earlier_import(conn: Connection, once: Once) -> int:
-    row = await IMPORT_OF_KEY.fetchrow(conn, key=once.key)
-    assert row is not None, "a key that stands in the way can be read"
-    body_sha256, import_id = row
+async def _first_import(conn: Connection, once: Once, import_id: int) -> int:
+    """The import that the key stands for: this one, if nobody came with the key before."""
+    await FORGOTTEN_KEYS.execute(conn)
+    row = await FIRST_OF_KEY.fetchrow(conn, key=once.key, body_sha256=once.body_sha256, import_id=import_id)
+    assert row is not None, "an upsert without a condition returns its row"
+    first_id, body_sha256 = row
     if body_sha256 != once.body_sha256:
         raise KeyUsedDifferently
-    note(import_id=import_id, is_retry=True)
-    return int(import_id)
+    return int(first_id)
 
 
 def _of_import(import_id: int, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
@@ -131,10 +136,12 @@ async def list_citizens(conn: Connection, import_id: int) -> list[Citizen]:
     Two plain selects, merged here: a join would depend on statistics that a new import does not have yet.
     """
     rows = await CITIZENS_OF_IMPORT.fetch(conn, import_id=import_id)
-    relatives: dict[int, list[int]] = {row[0]: [] for row in rows}
-    for low_id, high_id in await TIES_OF_IMPORT.fetch(conn, import_id=import_id):
-        relatives[low_id].append(high_id)  # by (low, high), each list grows in order: first the lower, then the higher
-        if low_id != high_id:
-            relatives[high_id].append(low_id)
+    ties = await TIES_OF_IMPORT.fetch(conn, import_id=import_id)
     note(citizens=len(rows))
-    return [as_shown(*row, relatives[row[0]]) for row in rows]
+    with collection_put_off():
+        relatives: dict[int, list[int]] = {row[0]: [] for row in rows}
+        for low_id, high_id in ties:  # by (low, high), each list grows in order: first the lower, then the higher
+            relatives[low_id].append(high_id)
+            if low_id != high_id:
+                relatives[high_id].append(low_id)
+        return [as_shown(*row, relatives[row[0]]) for row in rows]
