@@ -1,6 +1,6 @@
 # Habits. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check db migration lock
+.PHONY: help run test check db migration lock bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,3 +22,7 @@ migration: ## write the revision that tables and database differ by: make migrat
 
 lock: ## remake both lock files, keeping versions (needs uv): make lock, make lock upgrade=1
 	@tools/lock $(if $(upgrade),--upgrade)
+
+bench: ## measure every operation beside its limit, into docs/performance.md: make bench, make bench COMPARE=URL
+	@bash -euc '. tools/environment.sh; provide requirements-dev.txt; exec "$$venv/bin/python" -m bench "$$@"' \
+	  bench $(if $(COMPARE),--compare "$(COMPARE)")

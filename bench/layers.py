@@ -1,0 +1,160 @@
+"""What our layers cost a request over the bare framework, in microseconds of CPU time, with logging on.
+
+`python -m bench.layers measure ROUNDS` measures in this process with a client that costs nothing and prints JSON;
+`python -m bench.layers bare` and `… whole` serve the two over HTTP. All log to standard error: let it be a file.
+"""
+
+import gc
+import logging
+import os
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import uvloop
+
+from kinfolk.app import MODULES
+from kinfolk.kit import log, metrics
+from kinfolk.kit.db import Database
+from kinfolk.kit.http import Answer, Request, get
+from kinfolk.kit.http.application import framework
+from kinfolk.kit.http.compression import Compression
+from kinfolk.kit.http.front import Front
+from kinfolk.kit.http.server import serve
+from kinfolk.kit.module import Module
+from kinfolk.kit.settings import LogSettings
+
+PATH = "/api/v1/imports/1/probe"
+REQUESTS_A_BATCH = 400
+WARM_UP_ROUNDS = 2
+
+_HEADERS = [
+    (b"host", b"127.0.0.1:8080"),
+    (b"user-agent", b"python-httpx/0.28.1"),
+    (b"accept", b"*/*"),
+    (b"accept-encoding", b"gzip, deflate, br"),
+    (b"connection", b"keep-alive"),
+]
+
+
+class Probe(msgspec.Struct):
+    """Hardly anything."""
+
+    import_id: int
+
+
+@get("/imports/{import_id}/probe", gives={200: Probe}, given=Probe(1))
+async def probe(_request: Request) -> Answer:
+    """Answer at once: a route that is logged as any other, and asks nobody."""
+    return Answer.of(Probe(1))
+
+
+def applications(db: Database) -> dict[str, Any]:
+    """The framework alone, then with one layer more each time; `quiet` has all layers and nobody reads the log."""
+    bare = framework([*MODULES, Module(name="bench", description="", routes=[probe])], db)
+    counting = metrics.http_metrics()
+    return {
+        "bare": bare,
+        "compression": Compression(bare),
+        "quiet": Front(Compression(bare), counting),
+        "whole": Front(Compression(bare), counting),
+    }
+
+
+def nowhere() -> Database:
+    """A database that nobody asks."""
+    return Database("postgresql://127.0.0.1:1/none")
+
+
+async def batch(app: Any) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(_message: Any) -> None:
+        return
+
+    for _ in range(REQUESTS_A_BATCH):
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "server": ("127.0.0.1", 8080),
+            "client": ("127.0.0.1", 40_000),
+            "scheme": "http",
+            "root_path": "",
+            "method": "GET",
+            "path": PATH,
+            "raw_path": PATH.encode(),
+            "query_string": b"",
+            "headers": list(_HEADERS),
+            "state": {},
+        }
+        await app(scope, receive, send)
+
+
+def microseconds(run: Callable[[], object]) -> float:
+    """Of CPU time a request in a batch, all threads, the writing of the log included."""
+    begun = time.process_time()
+    run()
+    written = -1
+    while written != (size := os.fstat(2).st_size):  # the writing thread sleeps less than this between two bursts
+        written = size
+        time.sleep(0.05)
+    return (time.process_time() - begun) / REQUESTS_A_BATCH * 1_000_000
+
+
+def measure(rounds: int) -> dict[str, float]:
+    """Medians for each form of the application, in alternating rounds."""
+    folder = metrics.share_folder()
+    lines = log.start(LogSettings(log_level="info", log_format="logfmt"))
+    assert lines is not None
+    apps = applications(nowhere())
+    gc.collect()
+    gc.freeze()
+    loop = uvloop.new_event_loop()
+    taken: dict[str, list[float]] = {name: [] for name in apps}
+    try:
+        for number in range(rounds + WARM_UP_ROUNDS):
+            for name, app in apps.items():
+                logging.getLogger().setLevel(logging.ERROR if name == "quiet" else logging.INFO)
+                one = microseconds(lambda app=app: loop.run_until_complete(batch(app)))  # type: ignore[misc]
+                if number >= WARM_UP_ROUNDS:
+                    taken[name].append(one)
+    finally:
+        loop.close()
+        lines.stop()
+        metrics.drop_folder(folder)
+    return {name: statistics.median(all_of_it) for name, all_of_it in taken.items()}
+
+
+def serve_form(form: str) -> None:
+    folder = metrics.share_folder()
+    lines = log.start(LogSettings(log_level="info", log_format="logfmt"))
+    assert lines is not None
+    db = nowhere()
+    app = applications(db)[form]
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    port = bound.getsockname()[1]
+    gc.collect()
+    gc.freeze()
+    try:
+        serve(app, db, bound, 1.0, lambda: print(f"ready port={port} pid={os.getpid()}", file=sys.stderr, flush=True))
+    finally:
+        lines.stop()
+        metrics.drop_folder(folder)
+
+
+def main() -> None:
+    if sys.argv[1] == "measure":
+        print(msgspec.json.encode(measure(int(sys.argv[2]))).decode())
+    else:
+        serve_form(sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()
