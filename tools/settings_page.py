@@ -17,7 +17,10 @@ HEAD = """\
 
 Made by `make docs` from `src/kinfolk/kit/settings.py`; a test fails when it is stale.
 
-A setting has one name in three spellings: the flag `--api-port`, the variable `KINFOLK_API_PORT`, and the key `api_port` of the TOML or YAML file that `--config` names. A flag beats the variable, which beats the file, which beats the default. A name that no setting has stops the program with exit code 2, wherever it stands. `kinfolk settings` shows every value and where it came from; passwords are masked.
+A setting has one name in three spellings: the flag `--api-port`, the variable `KINFOLK_API_PORT`, and the key
+`api_port` of the TOML or YAML file that `--config` names. A flag beats the variable, which beats the file, which beats
+the default. A name that no setting has stops the program with exit code 2, wherever it stands. `kinfolk settings` shows
+every value and where it came from; passwords are masked.
 """
 
 
