@@ -1,6 +1,6 @@
 # Habits. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check db migration lock bench
+.PHONY: help run test check db bench docs migration lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,6 +19,9 @@ db: ## bring the database to the newest revision
 
 migration: ## write the revision that tables and database differ by: make migration m="add a column"
 	@./run db revision --autogenerate -m "$(or $(m),$(error say what it does: make migration m="add a column"))"
+
+docs: ## remake the pages that are made from the code
+	@./run --version >/dev/null && .venv/bin/python tools/settings_page.py docs/settings.md
 
 lock: ## remake both lock files, keeping versions (needs uv): make lock, make lock upgrade=1
 	@tools/lock $(if $(upgrade),--upgrade)

@@ -1,0 +1,110 @@
+"""What the pages tell people to type is typed, page by page, each on a data directory of its own."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.docs.pages import PAGES, Block, name_of, steps
+from tests.docs.plain_postgres import PlainPostgres
+from tests.docs.reader import Reader, is_role, looks_like
+
+# What cannot be typed here, and why.
+NOT_TYPED = {
+    "./test\n": "it is what runs this test",
+    "./test -k kin\n": "as above",
+}
+TYPED_LANGUAGES = {"sh", "diff", "Ctrl-C"}
+STORIES = [page for page in PAGES if any(block.language == "sh" for block in steps(page))]
+A_SERVER_OF_YOUR_OWN = "db.example.org:5432"
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[PlainPostgres]:
+    with PlainPostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def reader(own_server: PlainPostgres) -> Iterator[Reader]:
+    port = free_port()
+    changed = {
+        "127.0.0.1:8080": f"127.0.0.1:{port}",
+        A_SERVER_OF_YOUR_OWN: f"127.0.0.1:{own_server.port}",
+        "KINFOLK_API_PORT": str(port),
+        "KINFOLK_API_URL": f"http://127.0.0.1:{port}",
+    }
+    with Reader(changed) as reader:
+        yield reader
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("page", STORIES, ids=name_of)
+def test_a_page_can_be_followed_word_for_word(page: Path, reader: Reader) -> None:
+    said = ""
+    for block in steps(page):
+        if block.language == "text" and said:
+            assert looks_like(reader.as_here(block.text), said), (
+                f"{name_of(page)} shows\n{block.text}\nbut it said\n{said}"
+            )
+            said = ""
+        elif block.text not in NOT_TYPED:
+            said = reader.follow(block)
+
+
+def test_what_is_not_typed_is_in_the_pages() -> None:
+    shown = {block.text for page in PAGES for block in steps(page)}
+    assert NOT_TYPED.keys() <= shown
+
+
+def test_every_page_with_something_to_do_is_followed() -> None:
+    todo = {page for page in PAGES for block in steps(page) if block.file or block.language in TYPED_LANGUAGES}
+    assert todo == set(STORIES)
+
+
+def test_commands_stand_in_blocks_that_are_typed() -> None:
+    """A block in another language, or in none, must not hide a command."""
+    for page in PAGES:
+        for block in steps(page):
+            assert block.language in {*TYPED_LANGUAGES, "text", "python", "sql", "toml", "yaml"}, block
+            assert block.language == "sh" or not block.text.startswith(("./run ", "make ", "$ ", "curl ")), block
+
+
+@pytest.mark.parametrize(
+    ("shown", "said", "same"),
+    [
+        ("import 1\n", "import 27\n", True),
+        ("import 1\n", "import one\n", False),
+        ("ready pid=…\nup", "ready pid=1234\nup\n", True),
+        ("up\n", "up and more\n", False),
+        ('{"p50": 1.5}', '{"p50": 20.75}', True),
+        ("a (b)", "a b", False),
+    ],
+)
+def test_outputs_are_compared(shown: str, said: str, same: bool) -> None:
+    assert looks_like(shown, said) is same
+
+
+def test_a_page_that_says_wrong_things_is_found_out(reader: Reader) -> None:
+    with pytest.raises(AssertionError, match="ended with 1"):
+        reader.follow(Block("sh", "", "false\n"))
+    with pytest.raises(AssertionError, match="0 times"):
+        reader.follow(Block("diff", "Makefile", "-nowhere\n+here\n"))
+    with pytest.raises(AssertionError, match="there already"):
+        reader.follow(Block("python", "Makefile", "x"))
+    assert reader.follow(Block("sh", "", "export WORD=kept\n")) == ""
+    assert reader.follow(Block("sh", "", "echo $WORD\n")) == "kept\n"
+
+
+def test_roles_are_told_from_errands() -> None:
+    assert [is_role(words) for words in ("./run\n", "./run up --workers 2\n", "./run db current\n", "ls\n")] == [
+        True,
+        True,
+        False,
+        False,
+    ]

@@ -1,0 +1,86 @@
+"""Writes a page out of the settings and the commands themselves: `settings_page.py docs/settings.md` (`make docs`)."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cyclopts import ArgumentCollection
+
+from kinfolk.app import MODULES
+from kinfolk.cli import app
+from kinfolk.kit.settings import GROUPS, PREFIX
+
+HEAD = """\
+# Settings
+
+Made by `make docs` from `src/kinfolk/kit/settings.py`; a test fails when it is stale.
+
+A setting has one name in three spellings: the flag `--api-port`, the variable `KINFOLK_API_PORT`, and the key
+`api_port` of the TOML or YAML file that `--config` names. A flag beats the variable, which beats the file, which beats
+the default. A name that no setting has stops the program with exit code 2, wherever it stands. `kinfolk settings` shows
+every value and where it came from; passwords are masked.
+"""
+
+
+def page() -> str:
+    takers = commands_by_setting()
+    parts = [HEAD]
+    for group in GROUPS:
+        rows = [row(argument, takers) for argument in arguments_of(group)]
+        parts.append(f"\n## {group_title(group)}\n\n| setting | variable | default | for | |\n|---|---|---|---|---|\n")
+        parts += rows
+    return "".join(parts)
+
+
+def row(argument: Any, takers: dict[str, list[str]]) -> str:
+    name = argument.name
+    variable = PREFIX + name.removeprefix("--").replace("-", "_").upper()
+    default = argument.field_info.default
+    shown = "" if default is None else "off" if default is False else f"`{default}`"
+    commands = ", ".join(f"`{command}`" for command in takers[name] if command != "settings") or "all"
+    return f"| `{name}` | `{variable}` | {shown} | {commands} | {argument.parameter.help}{limits(argument)} |\n"
+
+
+def limits(argument: Any) -> str:
+    """What a value may be, where its type does not say."""
+    words = []
+    if choices := argument.get_choices():
+        words.append("one of " + ", ".join(f"`{choice}`" for choice in choices))
+    for number in argument.parameter.validator:
+        bounds = {"more than": number.gt, "at least": number.gte, "less than": number.lt, "at most": number.lte}
+        words += [f"{bound} {value:,}" for bound, value in bounds.items() if value is not None]
+    return f" {', '.join(words).capitalize()}." if words else ""
+
+
+def commands_by_setting() -> dict[str, list[str]]:
+    takers = defaultdict(list)
+    for command in command_names():
+        for argument in app[command].assemble_argument_collection():
+            takers[argument.name].append(command)
+    return takers
+
+
+def command_names() -> Iterator[str]:
+    """Every word of `kinfolk`, those of the modules too."""
+    yield from (name for name in app if not name.startswith("-"))
+    for module in MODULES:
+        for name, function in module.commands.items():
+            app.command(function, name=name)
+            yield name
+
+
+def arguments_of(group: type[Any]) -> ArgumentCollection:
+    """The settings of one group, in the order of its fields."""
+    arguments = app["settings"].assemble_argument_collection(parse_docstring=True)
+    names = ["--" + field.replace("_", "-") for field in group.__dataclass_fields__]
+    return ArgumentCollection(argument for name in names for argument in arguments if argument.name == name)
+
+
+def group_title(group: type[Any]) -> str:
+    return group.__name__.removesuffix("Settings")
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(page(), encoding="utf-8")
