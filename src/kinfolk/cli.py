@@ -5,23 +5,24 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pkgutil import resolve_name
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env
 
 from kinfolk import __version__
+from kinfolk.kit.ending import OK, WrongSetting, ends_plainly, tell
 from kinfolk.kit.settings import (
     PREFIX,
     ClientSettings,
     DatabaseSettings,
     FileSettings,
     LogSettings,
-    Missing,
     ProcessSettings,
     Sources,
     WebSettings,
-    WrongSetting,
     default_data_dir,
     masked,
 )
@@ -41,11 +42,13 @@ app = App(
 
 
 @contextmanager
-def database_url(settings: DatabaseSettings) -> Iterator[str]:
-    """The server named by `--pg-url`, else the embedded one for as long as this lasts."""
+def database_url(settings: DatabaseSettings, user: str | None = None) -> Iterator[str]:
+    """The server named by `--pg-url`, else the embedded one for as long as this lasts.
+
+    Raises WrongSetting when `user` could not end the server that was started here as root.
+    """
     if settings.pg_url is not None:
-        if not settings.pg_url.startswith(("postgresql://", "postgres://")):
-            raise WrongSetting("--pg-url must look like postgresql://user:password@host:port/name")
+        check_url(settings.pg_url)
         yield settings.pg_url
         return
     from kinfolk.kit.embedded_postgres import EmbeddedPostgres
@@ -53,9 +56,25 @@ def database_url(settings: DatabaseSettings) -> Iterator[str]:
     server = EmbeddedPostgres(settings.data_dir or default_data_dir(), binaries=settings.pg_bin)
     url = server.start()
     try:
+        if user is not None and server.is_ours:
+            raise WrongSetting(
+                f"--user {user} could not look after the embedded PostgreSQL; give --pg-url, or let another process "
+                "(kinfolk up) have started it"
+            )
         yield url
     finally:
         server.stop()
+
+
+def check_url(pg_url: str) -> None:
+    """Raises WrongSetting, whose words do not quote the URL: it may hold a password."""
+    try:
+        parts = urlsplit(pg_url)
+        is_right = parts.scheme in {"postgresql", "postgres"} and "://" in pg_url and parts.port != 0
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise WrongSetting("--pg-url must look like postgresql://user:password@host:port/name")
 
 
 @app.command
@@ -69,9 +88,9 @@ def up(
     """Start everything: the database, its migrations, the API and its pages."""
     from kinfolk.kit.migrate import upgrade
 
-    with database_url(database) as url:
+    with database_url(database, process.user) as url:
         upgrade(url)
-        return _serve(url, database, web, process, logs, is_greeting=True)
+        return _serve("up", url, database, web, process, logs)
 
 
 @app.command
@@ -83,25 +102,22 @@ def api(
     file: FileSettings = FileSettings(),
 ) -> int:
     """Answer HTTP. The tables must be there: `kinfolk db upgrade head`."""
-    with database_url(database) as url:
-        return _serve(url, database, web, process, logs, is_greeting=False)
+    with database_url(database, process.user) as url:
+        return _serve("api", url, database, web, process, logs)
 
 
 def _serve(
+    role: str,
     url: str,
     database: DatabaseSettings,
     web: WebSettings,
     process: ProcessSettings,
     logs: LogSettings,
-    *,
-    is_greeting: bool,
 ) -> int:
     from kinfolk.kit import log, metrics
-    from kinfolk.kit.process import Child, Supervisor, become, listen
+    from kinfolk.kit.process import Child, Supervisor, become, listening
 
-    bound = listen(web)
-    folder = metrics.share_folder()
-    try:
+    with listening(web) as bound, metrics.shared_folder() as folder:
         if process.user is not None:
             become(process.user, folder)
         log.start(logs, in_thread=False)
@@ -111,20 +127,20 @@ def _serve(
         from kinfolk.kit.http.application import application
         from kinfolk.kit.http.server import serve
 
+        place = f"uds={web.uds}" if web.uds else "address={} port={}".format(*bound.getsockname()[:2])
+        greeting = _greeting(bound, database) if role == "up" and web.uds is None else None
+
         def run(on_ready: Callable[[], None]) -> None:
             db = Database(url, size=database.pool_size)
             serve(application(MODULES, db), db, bound, process.grace_seconds, on_ready)
 
         def announce() -> None:
-            place = f"uds={web.uds}" if web.uds else "address={} port={}".format(*bound.getsockname()[:2])
-            print(f"ready role=api {place} pid={os.getpid()}", file=sys.stderr, flush=True)
-            if is_greeting and web.uds is None:
-                print(_greeting(bound, database), flush=True)
+            tell(f"ready role=api {place} pid={os.getpid()}")
+            if greeting:
+                print(greeting, flush=True)
 
         workers = [Child(f"api {number}", run) for number in range(1, web.workers + 1)]
-        return Supervisor(workers, logs, process.grace_seconds).run(announce)
-    finally:
-        metrics.drop_folder(folder)
+        return Supervisor(role, workers, logs, process.grace_seconds).run(announce, bound.close)
 
 
 def _greeting(bound: socket.socket, database: DatabaseSettings) -> str:
@@ -152,10 +168,12 @@ def db(
 
     upgrade head, downgrade -1, current, history, check, revision -m "what" --autogenerate, …
     """
-    from kinfolk.kit.migrate import run_words
+    from kinfolk.kit import migrate
 
+    order = migrate.read_words(words)
     with database_url(database) as url:
-        return run_words(url, words)
+        migrate.run(url, order)
+    return OK
 
 
 @app.command
@@ -178,29 +196,28 @@ def settings(
         print(f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}")
 
 
-def _add_module_commands() -> None:
+def _add_module_commands(*, is_listing: bool) -> None:
+    """Loaded when called, or when their first lines are to be listed."""
     from kinfolk.app import MODULES
 
     for module in MODULES:
-        for name, function in module.commands.items():
-            app.command(function, name=name)
+        for name, place in module.commands.items():
+            app.command(resolve_name(place) if is_listing else place, name=name)
 
 
-def run(words: list[str] | None = None) -> int:
+@ends_plainly
+def run(words: list[str]) -> int:
     """Run one command line; returns the exit code."""
+    _add_module_commands(is_listing=not words or words[0] in {"-h", "--help"})
     try:
-        _add_module_commands()
-        result: Any = app(words, result_action="return_value")
-    except (Missing, WrongSetting) as error:
-        print(f"kinfolk: {error}", file=sys.stderr)
-        return 3 if isinstance(error, Missing) else 2
-    except KeyboardInterrupt:
-        return 130
-    return result if isinstance(result, int) else 0
+        result: Any = app(words, result_action="return_value", exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise WrongSetting(str(error)) from None
+    return result if isinstance(result, int) else OK
 
 
 def main() -> None:
-    sys.exit(run())
+    sys.exit(run(sys.argv[1:]))
 
 
 def main_db() -> None:

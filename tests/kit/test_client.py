@@ -6,7 +6,8 @@ import httpx
 import pytest
 from tests.scripted_service import Answer, accepted, scripted_service
 
-from kinfolk.kit.client import Ended, checked_url, connect, ends_plainly, nobody_there, place, printable, refused
+from kinfolk.kit.client import checked_url, connect, nobody_there, place, printable, refused
+from kinfolk.kit.ending import Ended
 
 
 def answer(status: int, **how: object) -> httpx.Response:
@@ -106,26 +107,3 @@ def test_an_answer_of_somebody_else_is_recognised(content: bytes) -> None:
 
 def test_names_cannot_move_the_cursor() -> None:
     assert printable("Анна\x1b[2J\n\u202e") == "Анна\\x1b[2J\\n\\u202e"
-
-
-@pytest.mark.parametrize(
-    ("accident", "exit_code", "words"),
-    [(Ended(3, "no queue"), 3, "no queue\n"), (KeyboardInterrupt(), 130, "interrupted\n")],
-)
-def test_commands_end_plainly(
-    capsys: pytest.CaptureFixture[str], accident: BaseException, exit_code: int, words: str
-) -> None:
-    @ends_plainly
-    def command() -> int:
-        raise accident
-
-    assert command() == exit_code
-    assert capsys.readouterr().err == words
-
-
-def test_a_command_that_goes_well_keeps_its_answer() -> None:
-    @ends_plainly
-    def command(number: int) -> int:
-        return number
-
-    assert command(7) == 7

@@ -1,32 +1,16 @@
 """What the commands share that talk to a running service: its address, the token, and refusals in plain words."""
 
-import functools
-import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec
 
 import httpx
 import msgspec
 
 from kinfolk import __version__
+from kinfolk.kit.ending import FAILED, Ended, Missing, WrongSetting
 from kinfolk.kit.problems import BadPlace
-
-REFUSED, WRONG_USAGE, NOT_THERE, INTERRUPTED = 1, 2, 3, 130
 
 # An import of 10,000 citizens takes a second; on a machine that has much else to do, some more.
 TIMEOUT = httpx.Timeout(120, connect=5)
-
-P = ParamSpec("P")
-
-
-class Ended(Exception):  # noqa: N818  # how a command ends, not an error of ours
-    """A command cannot go on: the words for the person who ran it, and the exit code."""
-
-    def __init__(self, exit_code: int, words: str) -> None:
-        super().__init__(words)
-        self.exit_code = exit_code
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -38,40 +22,10 @@ class Refusal(msgspec.Struct, frozen=True):
     error_count: int = 0
 
 
-def ends_plainly(command: Callable[P, int]) -> Callable[P, int]:
-    """Let a command end with words on standard error and an exit code, never with a traceback.
-
-    A reader who closes the pipe has seen enough: that is 0. Ctrl-C is 130, an address that no service
-    answers at 3.
-    """
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> int:
-        try:
-            return command(*args, **kwargs)
-        except Ended as end:
-            tell(str(end))
-            return end.exit_code
-        except KeyboardInterrupt:
-            tell("interrupted")
-            return INTERRUPTED
-        except BrokenPipeError:
-            # The interpreter flushes standard output once more on its way out.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-
-    return run
-
-
-def tell(words: str) -> None:
-    """Write to standard error, where progress and refusals go."""
-    print(words, file=sys.stderr, flush=True)  # noqa: T201  # a command speaks to a person
-
-
 def connect(api_url: str, token_file: Path | None) -> httpx.Client:
     """A client whose relative paths (`api/v1/…`) are below `api_url`; close it after use.
 
-    Raises Ended for an address that is none and a token that cannot be read.
+    Raises WrongSetting for an address that is none and a token that cannot be read.
     """
     headers = {"user-agent": f"kinfolk/{__version__}", "accept": "application/json, application/problem+json"}
     if token_file is not None:
@@ -86,9 +40,7 @@ def checked_url(api_url: str) -> httpx.URL:
     except httpx.InvalidURL:
         url = httpx.URL()
     if url.scheme not in {"http", "https"} or not url.host:
-        raise Ended(
-            WRONG_USAGE, f"{printable(api_url)} is not the address of a service; http://127.0.0.1:8080 would be one"
-        )
+        raise WrongSetting(f"{printable(api_url)} is not the address of a service; http://127.0.0.1:8080 would be one")
     return url
 
 
@@ -96,18 +48,17 @@ def read_token(token_file: Path) -> str:
     try:
         token = token_file.read_text(encoding="ascii").strip()
     except OSError as error:
-        raise Ended(WRONG_USAGE, f"{token_file} cannot be read: {error.strerror}") from None
+        raise WrongSetting(f"{token_file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         token = ""
     if not token.isprintable() or not token:
-        raise Ended(WRONG_USAGE, f"{token_file} holds no token")
+        raise WrongSetting(f"{token_file} holds no token")
     return token
 
 
-def nobody_there(client: httpx.Client) -> Ended:
+def nobody_there(client: httpx.Client) -> Missing:
     """How a command ends when nothing listens at the address."""
-    return Ended(
-        NOT_THERE,
+    return Missing(
         f"no service answers at {place(client)}\n"
         "start one with `./run` (or `kinfolk up`), or name another with --api-url",
     )
@@ -125,12 +76,12 @@ def refused(answer: httpx.Response) -> Ended:
     except (msgspec.DecodeError, UnicodeDecodeError):
         origin = f"{answer.url.scheme}://{answer.url.netloc.decode()}"
         status = f"{answer.status_code} {answer.reason_phrase}".strip()
-        return Ended(REFUSED, f"{origin} answered {status}, and not as Kinfolk does; is it Kinfolk?")
+        return Ended(FAILED, f"{origin} answered {status}, and not as Kinfolk does; is it Kinfolk?")
     lines = [f"{refusal.title} ({answer.status_code})", refusal.detail]
     lines += [f"  {bad.pointer or '(the whole document)'}: {bad.detail}" for bad in refusal.errors]
     if (left := refusal.error_count - len(refusal.errors)) > 0:
         lines.append(f"  and {left} more")
-    return Ended(REFUSED, "\n".join(printable(line) for line in lines if line))
+    return Ended(FAILED, "\n".join(printable(line) for line in lines if line))
 
 
 def printable(text: str) -> str:

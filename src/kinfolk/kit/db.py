@@ -10,7 +10,7 @@ import asyncpg
 from sqlalchemy import MetaData
 
 from kinfolk.kit import problems
-from kinfolk.kit.log import spent
+from kinfolk.kit.log import note, spent
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
@@ -24,18 +24,18 @@ metadata = MetaData(
     }
 )
 
-# What asyncpg raises when the server is gone, restarting, full or not yet there.
+# What the server says when it is restarting, full or not yet there. Also InterfaceError means this, but only when the
+# connection is lost: else it is a mistake of ours.
 AWAY: tuple[type[Exception], ...] = (
-    OSError,
-    TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.DiskFullError,
 )
+NOT_LET_IN: tuple[type[Exception], ...] = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What connecting may raise."""
 
 
 class DatabaseAway(problems.Unavailable):
@@ -76,13 +76,26 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection; each statement is its own transaction. Raises DatabaseAway."""
+        """A connection; each statement is its own transaction.
+
+        Raises DatabaseAway when there is none within `wait_seconds`, or when it is lost. What the code inside raises
+        on its own account, be it a TimeoutError, stays what it is.
+        """
         assert self._pool is not None, "the database is not open"
         try:
-            async with self._pool.acquire(timeout=self._wait_seconds) as conn:
-                yield conn
+            conn = await self._pool.acquire(timeout=self._wait_seconds)
+        except NOT_LET_IN as error:
+            raise _away(error) from error
+        try:
+            yield conn
         except AWAY as error:
-            raise DatabaseAway from error
+            raise _away(error) from error
+        except asyncpg.InterfaceError as error:
+            if conn.is_closed():
+                raise _away(error) from error
+            raise
+        finally:
+            await self._pool.release(conn)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -95,6 +108,11 @@ class Database:
         """A connection that may only read, and whose statements all see one state of the database."""
         async with self.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
             yield conn
+
+
+def _away(error: Exception) -> DatabaseAway:
+    note(database=f"{type(error).__name__}: {error}")  # to the log; whoever asks need not know
+    return DatabaseAway()
 
 
 async def copy(conn: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -3,9 +3,12 @@
 `note(citizens=10)` adds a fact to the line of the work under way; `spent` counts its time in the database.
 """
 
+import json
 import logging
 import logging.config
+import os
 import re
+import select
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
@@ -14,18 +17,22 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
+from select import PIPE_BUF
 from threading import Thread
 from time import sleep
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 import structlog
 import yaml
 
-from kinfolk.kit.settings import LogSettings, WrongSetting
+from kinfolk.kit.ending import WrongSetting
+from kinfolk.kit.settings import LogSettings
 
-MOST_WAITING = 100_000
+STDERR = 2
+MOST_WAITING = 20_000  # 30 MB or so
 PAUSE_SECONDS = 0.02
+STOP_SECONDS = 5
 
 _facts: ContextVar[dict[str, Any]] = ContextVar("facts")
 
@@ -58,42 +65,49 @@ def facts() -> Iterator[dict[str, Any]]:
 class Log:
     """Where this process writes; `stop` writes what still waits."""
 
-    def __init__(self, handlers: list[logging.Handler]) -> None:
+    def __init__(self, handlers: list[logging.Handler], most_waiting: int = MOST_WAITING) -> None:
         self.dropped = 0
         self._handlers = handlers
+        self._most_waiting = most_waiting
         self._waiting: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
         self._thread = Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
     def put(self, record: logging.LogRecord) -> None:
         """Owe a record; beyond a bound it is dropped and counted, for memory must not grow with a blocked pipe."""
-        if self._waiting.qsize() >= MOST_WAITING:
+        if self._waiting.qsize() >= self._most_waiting:
             self.dropped += 1
         else:
             self._waiting.put(record)
 
     def stop(self) -> None:
+        """Gives up on a reader who does not read within seconds."""
         self._waiting.put(None)
-        self._thread.join(timeout=5)
+        self._thread.join(STOP_SECONDS)
 
     def _write(self) -> None:
-        while True:
-            record = self._waiting.get()
+        told = 0
+        is_open = True
+        while is_open:
+            batch = [self._waiting.get()]
             sleep(PAUSE_SECONDS)  # a burst is then written in one go: a wake-up for each line costs more than the line
-            while record is not None:
-                for handler in self._handlers:
-                    handler.handle(record)
-                if self._waiting.empty():
-                    break
-                record = self._waiting.get()
-            dropped, self.dropped = self.dropped, 0
+            batch += [self._waiting.get() for _ in range(self._waiting.qsize())]
+            for record in batch:
+                if record is None:
+                    is_open = False
+                else:
+                    self._handle(record)
+            dropped = self.dropped
+            if dropped > told:
+                self._handle(_Line(logging.WARNING, {"event": "log_lines_dropped", "lines": dropped - told}))
+                told = dropped
             for handler in self._handlers:
-                if dropped:
-                    lost = {"level": "warning", "event": "log_lines_dropped", "lines": dropped}
-                    handler.handle(_Line(logging.WARNING, lost))
                 handler.flush()
-            if record is None:
-                return
+
+    def _handle(self, record: logging.LogRecord) -> None:
+        for handler in self._handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
 
 
 class _Owed(logging.Handler):
@@ -108,30 +122,53 @@ class _Owed(logging.Handler):
         return True
 
 
-class _Unflushed(logging.StreamHandler[TextIO]):
-    """A stream that is flushed once a batch, not once a line."""
+class _Stream(logging.Handler):
+    """Writes whole lines, as many at a time as a pipe takes at one stroke, so that processes do not mix theirs up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[bytes] = []
+        self._size = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self.stream.write(self.format(record) + "\n")
-        except Exception:  # the reader of the log went away, which must not end the work
-            self.handleError(record)
+        line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+        if self._size + len(line) > PIPE_BUF:
+            self.flush()
+        self._lines.append(line)
+        self._size += len(line)
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):  # the reader of the log went away
-            super().flush()
+        piece = b"".join(self._lines)
+        self._lines.clear()
+        self._size = 0
+        with suppress(OSError):  # the reader of the log went away, which must not end the work
+            while piece:
+                piece = piece[os.write(STDERR, piece) :]
+
+
+class _Hasty(_Stream):
+    """For a process without a thread: writes each line, or drops it where that would have to wait for the reader."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        ready = select.poll()
+        ready.register(STDERR, select.POLLOUT)
+        if ready.poll(0):
+            self.flush()
+        self._lines.clear()
+        self._size = 0
 
 
 def start(settings: LogSettings, *, in_thread: bool = True) -> Log | None:
     """Set up logging for this process, after any fork: the writing thread does not survive one.
 
-    A process that forks writes without a thread and gets None.
+    A process that forks writes without a thread and gets None. Raises WrongSetting.
     """
     logging.raiseExceptions = False
     if settings.log_config is not None:
         handlers = _configured(settings.log_config)
     else:
-        handler = _Unflushed(sys.stderr)
+        handler = _Stream() if in_thread else _Hasty()
         handler.setFormatter(Lines(settings.log_format))
         handlers = [handler]
         logging.getLogger().setLevel(settings.log_level.upper())
@@ -143,6 +180,7 @@ def start(settings: LogSettings, *, in_thread: bool = True) -> Log | None:
         processors=[
             structlog.stdlib.filter_by_level,
             structlog.stdlib.add_log_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
             structlog.processors.format_exc_info,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -155,9 +193,11 @@ def start(settings: LogSettings, *, in_thread: bool = True) -> Log | None:
 def _configured(path: Path) -> list[logging.Handler]:
     """The root handlers of a dictConfig file; those of named loggers stay where the file puts them."""
     try:
-        logging.config.dictConfig(yaml.safe_load(path.read_text(encoding="utf-8")))
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        logging.config.dictConfig({"disable_existing_loggers": False} | written)
     except (OSError, ValueError, TypeError, AttributeError, ImportError, yaml.YAMLError) as error:
-        raise WrongSetting(f"--log-config {path}: {error}") from error
+        reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        raise WrongSetting(f"--log-config {path}: {reason}") from error
     return list(logging.getLogger().handlers)
 
 
@@ -191,6 +231,10 @@ class _Line(logging.LogRecord):
         super().__init__("kinfolk", level, "", 0, event["event"], None, exc_info)
         self.event = event
 
+    def getMessage(self) -> str:  # noqa: N802  # logging's name
+        """What a formatter of `--log-config` sees: all facts."""
+        return logfmt(self.event)
+
 
 def write_line(event: dict[str, Any], level: int = logging.INFO, error: BaseException | None = None) -> None:
     """Write the one line of a piece of work, at a quarter of the cost of a bound logger."""
@@ -200,15 +244,16 @@ def write_line(event: dict[str, Any], level: int = logging.INFO, error: BaseExce
 
 
 _LEVELS = {number: logging.getLevelName(number).lower() for number in (10, 20, 30, 40)}
-_PLAIN = re.compile(r'[^\s"=\\]+')
+_PLAIN = re.compile(r'[^\s"=\\\x00-\x1f\x7f-\x9f]+')
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what could move the cursor of whoever reads the log
 
 
 def logfmt(event: dict[str, Any]) -> str:
-    """`key=value` pairs; values with blanks, quotes or line ends are quoted as JSON strings are."""
+    """`key=value` pairs; values with blanks, quotes or control characters are quoted as JSON strings are."""
     pairs = []
     for key, value in event.items():
         if type(value) is str:
-            text = value if _PLAIN.fullmatch(value) else _json(value)
+            text = value if _PLAIN.fullmatch(value) else _quoted(value)
         elif type(value) is float:
             text = f"{value:.2f}"
         elif value is None:
@@ -218,18 +263,38 @@ def logfmt(event: dict[str, Any]) -> str:
         else:
             text = str(value)
             if not _PLAIN.fullmatch(text):
-                text = _json(text)
+                text = _quoted(text)
         pairs.append(f"{key}={text}")
     return " ".join(pairs)
 
 
+def _quoted(text: str) -> str:
+    return _CONTROL.sub(lambda sign: f"\\u{ord(sign[0]):04x}", _json(text))
+
+
 def _json(value: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=repr).decode()
+    try:
+        return msgspec.json.encode(value, enc_hook=repr).decode()
+    except UnicodeEncodeError:  # half a surrogate pair, which msgspec does not escape
+        return json.dumps(value, default=repr)
 
 
 def _coloured() -> Callable[[dict[str, Any]], str]:
-    console = structlog.dev.ConsoleRenderer(colors=True)
-    return lambda event: str(console(None, "", event))
+    console = structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)
+
+    def render(event: dict[str, Any]) -> str:
+        exception = event.pop("exception", None)
+        facts = {key: _plain(value) for key, value in event.items() if value is not None}
+        if exception is not None:
+            facts["exception"] = exception
+        return str(console(None, "", facts))
+
+    return render
+
+
+def _plain(value: Any) -> str:
+    text = f"{value:.2f}" if type(value) is float else str(value)
+    return _CONTROL.sub(lambda sign: f"\\x{ord(sign[0]):02x}", text)
 
 
 def _timed(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:

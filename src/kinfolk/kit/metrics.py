@@ -1,8 +1,9 @@
 """Counters and durations for Prometheus, right over several processes."""
 
 import os
-import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -39,25 +40,22 @@ def http_metrics() -> HttpMetrics:
     return HttpMetrics()
 
 
-def share_folder() -> str:
-    """Choose, before any metric is made, the folder that the processes of this start share; returns it."""
-    folder = os.environ.get(FOLDER)
-    if not folder:
-        folder = tempfile.mkdtemp(prefix="kinfolk-metrics-")
+@contextmanager
+def shared_folder() -> Iterator[str]:
+    """The folder that the processes of this start share; to be chosen before any metric is made."""
+    with tempfile.TemporaryDirectory(prefix="kinfolk-metrics-", ignore_cleanup_errors=True) as folder:
         os.environ[FOLDER] = folder
-    return folder
-
-
-def drop_folder(folder: str) -> None:
-    os.environ.pop(FOLDER, None)
-    shutil.rmtree(folder, ignore_errors=True)
+        try:
+            yield folder
+        finally:
+            del os.environ[FOLDER]
 
 
 def forget_process(pid: int) -> None:
     """A process ended: its gauges count no more; its counters stay, for they happened."""
     from prometheus_client import multiprocess
 
-    if os.environ.get(FOLDER):
+    if FOLDER in os.environ:
         multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
@@ -66,7 +64,7 @@ def exposition() -> tuple[bytes, str]:
     from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest, multiprocess
 
     registry = REGISTRY
-    if os.environ.get(FOLDER):
+    if FOLDER in os.environ:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry), CONTENT_TYPE_LATEST

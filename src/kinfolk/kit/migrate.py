@@ -2,22 +2,25 @@
 
 import asyncio
 import importlib.util
+from argparse import Namespace
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+from alembic import command
 from alembic.config import CommandLine, Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from kinfolk.kit import db
-from kinfolk.kit.settings import Missing
+from kinfolk.kit.ending import FAILED, Ended, Missing, WrongSetting
 
-_NOT_LET_IN: tuple[type[Exception], ...] = (*db.AWAY, asyncpg.PostgresError)
+OLDEST_MAJOR = 15
 LOCK = 7_305_811  # the key of the advisory lock, any number that nobody else takes
 
 
@@ -53,32 +56,37 @@ async def is_current(conn: db.Connection) -> bool:
 
 
 def upgrade(url: str) -> None:
-    """Bring the database to the head of the history. Raises Missing when it does not answer."""
-    from alembic import command
-
-    try:
-        command.upgrade(config(url), "head")
-    except _NOT_LET_IN as error:
-        raise Missing(f"PostgreSQL does not let us in: {error}") from error
+    """Bring the database to the head of the history. Raises Missing and WrongSetting, as `run` does."""
+    command.upgrade(config(url), "head")
 
 
-def run_words(url: str, words: Sequence[str]) -> int:
-    """Alembic's own command line (`upgrade head`, `downgrade -1`, `revision -m …`); returns the exit code."""
+def read_words(words: Sequence[str]) -> Namespace:
+    """The words of Alembic's own command line (`upgrade head`, `revision -m …`). Raises WrongSetting."""
     line = CommandLine(prog="kinfolk db")
-    options = line.parser.parse_args(list(words))
-    if not hasattr(options, "cmd"):
-        line.parser.print_help()
-        return 2
     try:
-        line.run_cmd(config(url, options), options)
-    except _NOT_LET_IN as error:
-        raise Missing(f"PostgreSQL does not let us in: {error}") from error
-    return 0
+        order = line.parser.parse_args(list(words))
+    except SystemExit as end:  # it has said what is wrong, and how it is used
+        raise WrongSetting("kinfolk db takes the words of Alembic, such as: upgrade head") from end
+    if not hasattr(order, "cmd"):
+        raise WrongSetting(line.parser.format_help().rstrip())
+    return order
+
+
+def run(url: str, order: Namespace) -> None:
+    """Do what `read_words` read.
+
+    Raises Missing when PostgreSQL does not let us in or is too old, WrongSetting when the URL cannot be, Ended when
+    Alembic refuses.
+    """
+    order.raiseerr = True
+    try:
+        CommandLine().run_cmd(config(url, order), order)
+    except CommandError as error:
+        raise Ended(FAILED, f"kinfolk db: {error}") from error
 
 
 def run_migrations(context: Any) -> None:
     """What `migrations/env.py` calls: all steps in one transaction, under a lock that lets one runner in at a time."""
-    url: str = context.config.attributes["url"]
 
     def steps(connection: Any) -> None:
         context.configure(connection=connection, target_metadata=db.metadata, compare_server_default=True)
@@ -87,12 +95,35 @@ def run_migrations(context: Any) -> None:
             context.run_migrations()
 
     async def connect_and_run() -> None:
-        engine = create_async_engine(
-            "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url, timeout=10), poolclass=NullPool
-        )
-        async with engine.connect() as connection:
-            await connection.run_sync(steps)
-            await connection.commit()
-        await engine.dispose()
+        conn = await _connect(context.config.attributes["url"])
+
+        async def connected() -> Any:
+            return conn
+
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=NullPool)
+        try:
+            async with engine.connect() as connection:
+                await connection.run_sync(steps)
+                await connection.commit()
+        finally:
+            await engine.dispose()
 
     asyncio.run(connect_and_run())
+
+
+async def _connect(url: str) -> Any:
+    try:
+        conn = await asyncpg.connect(url, timeout=10)
+    except asyncpg.exceptions.ClientConfigurationError as error:
+        raise WrongSetting(f"--pg-url: {error}") from error
+    except db.NOT_LET_IN as error:
+        reason = str(error) or "no answer within 10 seconds"
+        raise Missing(f"PostgreSQL does not let us in: {reason}") from error
+    version = conn.get_server_version()
+    if version.major < OLDEST_MAJOR:
+        await conn.close()
+        raise Missing(
+            f"PostgreSQL {version.major} is too old: Kinfolk needs {OLDEST_MAJOR} or newer. Upgrade it, or name "
+            "another one with --pg-url"
+        )
+    return conn

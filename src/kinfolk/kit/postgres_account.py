@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from kinfolk.kit import postgres_launch
-from kinfolk.kit.settings import Missing
+from kinfolk.kit.ending import Missing
 
 STAND_INS_FOR_ROOT = ("kinfolk", "postgres", "nobody")
 FIRST_CLOSED = 'for each in "$@"; do test -x "$each" || { printf %s "$each"; exit; }; done'

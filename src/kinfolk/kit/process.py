@@ -6,14 +6,15 @@ One parent forks and watches; it runs no event loop and no thread, so that a for
 
 import ctypes
 import gc
+import logging
 import os
 import pwd
 import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,14 +24,14 @@ from typing import NoReturn
 import setproctitle
 
 from kinfolk.kit import log, metrics
-from kinfolk.kit.settings import LogSettings, Missing, WebSettings, WrongSetting
-
-OK, FAILED, WRONG_USAGE, NOT_THERE, INTERRUPTED = 0, 1, 2, 3, 130
+from kinfolk.kit.ending import FAILED, INTERRUPTED, NOT_THERE, OK, WRONG_USAGE, Ended, Missing, WrongSetting
+from kinfolk.kit.settings import LogSettings, WebSettings
 
 LONGEST_PAUSE_SECONDS = 10.0
 SETTLED_SECONDS = 10.0
 MOST_FAILURES_AT_START = 3
 KILL_MARGIN_SECONDS = 2.0
+BACKLOG = 2_048  # as uvicorn, which listens once more
 _PR_SET_PDEATHSIG = 1
 
 
@@ -51,7 +52,8 @@ class Child:
 class Supervisor:
     """Starts children, watches them, starts again those that die, and ends them all."""
 
-    def __init__(self, children: Sequence[Child], logs: LogSettings, grace_seconds: float) -> None:
+    def __init__(self, title: str, children: Sequence[Child], logs: LogSettings, grace_seconds: float) -> None:
+        self._title = title
         self._children = children
         self._logs = logs
         self._grace_seconds = grace_seconds
@@ -59,9 +61,14 @@ class Supervisor:
         self._signals: list[int] = []
         self._is_announced = False
         self._ending_at: float | None = None
+        self._is_killing = False
 
-    def run(self, on_ready: Callable[[], None]) -> int:
-        """Returns the exit code; `on_ready` is called once, when every child has begun to serve."""
+    def run(self, on_ready: Callable[[], None], on_ending: Callable[[], object]) -> int:
+        """Returns the exit code.
+
+        `on_ready` is called once, when every child has begun to serve, `on_ending` before the children are told to end.
+        """
+        setproctitle.setproctitle(f"kinfolk {self._title}")  # the command line may hold a password, for all to see
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         os.set_blocking(wake_read, False)
@@ -72,7 +79,7 @@ class Supervisor:
         try:
             for child in self._children:
                 self._start(child)
-            return self._watch(wake_read, on_ready)
+            return self._watch(wake_read, on_ready, on_ending)
         finally:
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
@@ -81,7 +88,7 @@ class Supervisor:
             os.close(wake_read)
             os.close(wake_write)
 
-    def _watch(self, wake_read: int, on_ready: Callable[[], None]) -> int:
+    def _watch(self, wake_read: int, on_ready: Callable[[], None], on_ending: Callable[[], object]) -> int:
         code = OK
         while True:
             self._wait_for_news(wake_read)
@@ -91,6 +98,7 @@ class Supervisor:
                 on_ready()
             if self._ending_at is None and (self._signals or code):
                 self._ending_at = monotonic() + self._grace_seconds + KILL_MARGIN_SECONDS
+                on_ending()
                 self._signal_all(signal.SIGTERM)
             if self._ending_at is None:
                 for child in self._children:
@@ -99,15 +107,15 @@ class Supervisor:
                 continue
             if len(self._signals) > 1:
                 code = INTERRUPTED
-            if len(self._signals) > 1 or monotonic() >= self._ending_at:
-                self._signal_all(signal.SIGKILL)
             if not any(child.pid for child in self._children):
                 return code
+            if len(self._signals) > 1 or monotonic() >= self._ending_at:
+                self._kill_all()
 
     def _wait_for_news(self, wake_read: int) -> None:
         """Sleep until a signal, a child's word, or the next moment that something is due."""
         if self._ending_at is not None:
-            moments = [self._ending_at]
+            moments = [] if self._is_killing else [self._ending_at]
         else:
             moments = [child.due for child in self._children if not child.pid]
         patience = max(0.0, min(moments) - monotonic()) if moments else None
@@ -120,10 +128,13 @@ class Supervisor:
     def _start(self, child: Child) -> None:
         read, write = os.pipe()
         parent = os.getpid()
+        # A signal between fork and the child's own handlers would be lost to it, and counted by us as one more.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
         pid = os.fork()
         if pid == 0:
             os.close(read)
             self._be(child, write, parent)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
         os.close(write)
         child.pid, child.pipe, child.started, child.is_ready = pid, read, monotonic(), False
         self._selector.register(read, selectors.EVENT_READ, child)
@@ -136,6 +147,7 @@ class Supervisor:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
             die_with_parent(parent)
             for sibling in self._children:
                 if sibling.pipe >= 0:
@@ -146,11 +158,11 @@ class Supervisor:
             try:
                 child.run(lambda: _say_ready(write))
                 code = OK
-            except (Missing, WrongSetting) as error:
-                code = NOT_THERE if isinstance(error, Missing) else WRONG_USAGE
-                log.write_line({"event": "cannot_start", "role": child.title, "reason": str(error)}, 40)
+            except Ended as end:
+                code = end.exit_code
+                log.write_line({"event": "cannot_start", "role": child.title, "reason": str(end)}, logging.ERROR)
             except BaseException as error:  # the last place where it can be told
-                log.write_line({"event": "died", "role": child.title}, 40, error)
+                log.write_line({"event": "died", "role": child.title}, logging.ERROR, error)
             if lines is not None:
                 lines.stop()
         finally:
@@ -178,24 +190,30 @@ class Supervisor:
             if self._ending_at is not None:
                 continue
             code = os.waitstatus_to_exitcode(status)
-            if not self._is_announced and not was_ready and code in (WRONG_USAGE, NOT_THERE):
-                return code
-            if not self._is_announced and child.failures >= MOST_FAILURES_AT_START:
-                return FAILED
-            lived = monotonic() - child.started
-            child.failures = 0 if lived > SETTLED_SECONDS else child.failures + 1
+            line = {"event": "process_died", "role": child.title, "pid": pid, "code": code}
+            if not self._is_announced and not was_ready:
+                if code in (WRONG_USAGE, NOT_THERE):
+                    return code
+                if child.failures >= MOST_FAILURES_AT_START:
+                    log.write_line(line | {"event": "gave_up"}, logging.ERROR)
+                    return FAILED
+            child.failures = 0 if monotonic() - child.started > SETTLED_SECONDS else child.failures + 1
             pause = min(LONGEST_PAUSE_SECONDS, 0.1 * 2**child.failures) if child.failures else 0.0
             child.due = monotonic() + pause
-            log.write_line(
-                {"event": "process_died", "role": child.title, "pid": pid, "code": code, "restart_seconds": pause}, 30
-            )
-        return 0
+            log.write_line(line | {"restart_seconds": pause}, logging.WARNING)
+        return OK
+
+    def _kill_all(self) -> None:
+        if not self._is_killing:
+            self._is_killing = True
+            left = [child.title for child in self._children if child.pid]
+            log.write_line({"event": "killed", "roles": ", ".join(left)}, logging.WARNING)
+            self._signal_all(signal.SIGKILL)
 
     def _signal_all(self, number: int) -> None:
         for child in self._children:
             if child.pid:
-                with suppress(ProcessLookupError):
-                    os.kill(child.pid, number)
+                os.kill(child.pid, number)  # not buried yet, so the number is still its own
 
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -219,20 +237,32 @@ def die_with_parent(parent: int) -> None:
             os._exit(FAILED)
 
 
-def listen(settings: WebSettings) -> socket.socket:
+@contextmanager
+def listening(settings: WebSettings) -> Iterator[socket.socket]:
     """Bind what the API listens on, before root is dropped. Raises WrongSetting and Missing."""
-    if settings.uds is not None:
-        return _listen_at_path(settings.uds)
+    if settings.uds is None:
+        with _listen_at_port(settings) as bound:
+            yield bound
+        return
+    with _listen_at_path(settings.uds) as bound:
+        try:
+            yield bound
+        finally:
+            with suppress(OSError):  # the folder may be closed to whom --user named; the next start removes it
+                settings.uds.unlink()
+
+
+def _listen_at_port(settings: WebSettings) -> socket.socket:
     if not settings.insecure and not _is_loopback(settings.api_address):
         raise WrongSetting(
             f"--api-address {settings.api_address} can be reached from other machines and nobody would be asked who "
             "they are; listen on 127.0.0.1 behind a proxy that asks, or say --insecure"
         )
-    family = socket.AF_INET6 if ":" in settings.api_address else socket.AF_INET
-    bound = socket.socket(family)
+    bound = socket.socket(socket.AF_INET6 if ":" in settings.api_address else socket.AF_INET)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((settings.api_address, settings.api_port))
+        bound.listen(BACKLOG)  # with SO_REUSEADDR two may bind, and only one listen
     except OSError as error:
         bound.close()
         raise Missing(
@@ -246,18 +276,29 @@ def _listen_at_path(path: Path) -> socket.socket:
     bound = socket.socket(socket.AF_UNIX)
     try:
         if path.is_socket():
-            try:
-                bound.connect(str(path))
-            except ConnectionRefusedError:
-                path.unlink()  # left behind by a process that was killed
-            else:
-                raise Missing(f"--uds {path}: another process listens there")
+            if not _is_left_behind(path):
+                raise Missing(f"cannot listen on --uds {path}: another process listens there")
+            path.unlink()
         bound.bind(str(path))
         path.chmod(0o666)  # who may reach it is the folder's business, as with other servers
+        bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
         raise Missing(f"cannot listen on --uds {path}: {error.strerror or error}") from error
+    except Missing:
+        bound.close()
+        raise
     return bound
+
+
+def _is_left_behind(path: Path) -> bool:
+    """Whether the process that made this socket was killed."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False
 
 
 def _is_loopback(address: str) -> bool:

@@ -5,34 +5,42 @@ variable and the file's key out of the field's name, and `--help` out of its doc
 """
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote
 
-from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
-from cyclopts.config import ConfigFromFile, Toml, Yaml
+import yaml
+from cyclopts import App, ArgumentCollection, Parameter, Token
+from cyclopts.config import Dict
 from cyclopts.validators import Number
 
+from kinfolk.kit.ending import WrongSetting
+
 PREFIX = "KINFOLK_"
-PORT = Number(gte=0, lte=65_535)
 
 
-class WrongSetting(Exception):  # noqa: N818  # read by an operator
-    """A setting that cannot be; the text is for the operator (exit code 2)."""
+def _whole(value_type: type[int], tokens: Sequence[Token]) -> int:  # noqa: ARG001  # as Cyclopts calls it
+    """Cyclopts itself would round 1.5."""
+    return int(tokens[0].value)
 
 
-class Missing(Exception):  # noqa: N818  # read by an operator
-    """Something that Kinfolk needs is not there; the text says what and how to mend it (exit code 3)."""
+def _numeric(value_type: type[float], value: float) -> None:  # noqa: ARG001  # as Cyclopts calls it
+    if isnan(value):
+        raise ValueError("Must be a number.")
 
 
 def default_data_dir() -> Path:
     """As root `/var/lib/kinfolk`, else `$XDG_DATA_HOME/kinfolk` (the XDG Base Directory Specification)."""
     if os.geteuid() == 0:
         return Path("/var/lib/kinfolk")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "kinfolk"
+    named = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".local/share") / "kinfolk"
 
 
 @Parameter(name="*", group="Settings", show_env_var=True)
@@ -51,7 +59,7 @@ class DatabaseSettings:
     """Where the embedded server lives. Default: $XDG_DATA_HOME/kinfolk, as root /var/lib/kinfolk."""
     pg_bin: Path | None = None
     """The folder of PostgreSQL's programs for the embedded server. Default: those Kinfolk brings."""
-    pool_size: Annotated[int, Parameter(validator=Number(gte=1, lte=1_000))] = 10
+    pool_size: Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=1_000))] = 10
     """Connections to PostgreSQL that each process keeps at the most."""
 
 
@@ -60,11 +68,11 @@ class DatabaseSettings:
 class WebSettings:
     api_address: str = "127.0.0.1"
     """The address to listen on."""
-    api_port: Annotated[int, Parameter(validator=PORT)] = 8080
+    api_port: Annotated[int, Parameter(converter=_whole, validator=Number(gte=0, lte=65_535))] = 8080
     """The port to listen on; 0 takes a free one and prints it."""
     uds: Path | None = None
     """Listen on this unix socket instead of an address and port."""
-    workers: Annotated[int, Parameter(validator=Number(gte=1, lte=256))] = 1
+    workers: Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=256))] = 1
     """Processes that share the socket."""
     insecure: bool = False
     """Listen beyond loopback although nobody is asked who they are."""
@@ -75,7 +83,7 @@ class WebSettings:
 class ProcessSettings:
     user: str | None = None
     """Become this user once the sockets are bound."""
-    grace_seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 20.0
+    grace_seconds: Annotated[float, Parameter(validator=(_numeric, Number(gt=0, lte=3_600)))] = 20.0
     """How long work under way may take to finish after SIGTERM or SIGINT."""
 
 
@@ -110,75 +118,86 @@ GROUPS: tuple[type[Any], ...] = (
 SECRETS = frozenset({"pg_url"})
 
 
+_PASSWORD = re.compile(r"(://[^:/?#@]*):.*@", re.DOTALL)  # up to the last @, for passwords may hold any sign
+_QUERY_VALUE = re.compile(r"([?&])([^=&#]*)=([^&#]*)")
+
+
 def every_setting() -> list[str]:
     return [name for group in GROUPS for name in group.__dataclass_fields__]
 
 
 def masked(name: str, value: Any) -> str:
-    """`value` as it may be shown: a URL without its password."""
+    """`value` as it may be shown: a URL without its password, wherever it stands and however it is written."""
     if value is None:
         return "-"
     if name not in SECRETS:
         return str(value)
-    parts = urlsplit(str(value))
-    if parts.password is None:
-        return str(value)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+    text = str(value)
+    if text and "://" not in text:
+        return "***"
+    return _QUERY_VALUE.sub(_masked_pair, _PASSWORD.sub(r"\1:***@", text))
+
+
+def _masked_pair(match: re.Match[str]) -> str:
+    sign, key, value = match.groups()
+    return f"{sign}{key}={'***' if 'pass' in unquote(key).lower() else value}"
 
 
 class Sources:
-    """What Cyclopts asks, after flags and environment, for values: the file.
+    """What Cyclopts asks for values after flags and environment: the file.
 
-    It names what no setting knows, remembers where each value came from, and takes `KINFOLK_*` out of the environment,
-    so that no child process inherits a secret by chance.
+    It refuses what no setting knows, remembers where each value came from, and takes `KINFOLK_*` out of the
+    environment, so that no child process inherits a secret by chance.
     """
 
     def __init__(self) -> None:
         self.origins: dict[str, str] = {}
-        self._variables = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
 
     def __call__(self, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-        mine = {name.removeprefix("--").replace("-", "_") for name in _names(arguments)} & set(every_setting())
-        if not mine:
-            return
-        self._refuse_strangers("the environment", [name[len(PREFIX) :].lower() for name in self._variables])
+        variables = [name for name in os.environ if name.startswith(PREFIX)]
+        for name in variables:
+            del os.environ[name]
+        _refuse_strangers("the environment", variables, PREFIX)
         for argument in arguments:
             if argument.name == "--config" and argument.tokens:
-                self._read_file(Path(argument.tokens[0].value))(app, commands, arguments)
+                _read_file(Path(argument.tokens[0].value))(app, commands, arguments)
         for argument in arguments:
             for token in argument.tokens:
                 name = argument.name.removeprefix("--").replace("-", "_")
                 variable = f"{PREFIX}{name.upper()}"
                 self.origins[name] = {"cli": "flag", "env": variable}.get(token.source, token.source)
-        for name in self._variables:
-            os.environ.pop(name, None)
-
-    def _read_file(self, path: Path) -> ConfigFromFile:
-        kinds: dict[str, type[Toml] | type[Yaml]] = {".toml": Toml, ".yaml": Yaml, ".yml": Yaml}
-        kind = kinds.get(path.suffix)
-        if kind is None:
-            raise CycloptsError(msg=f"--config {path}: the name must end in .toml, .yaml or .yml")
-        if not path.is_file():
-            raise CycloptsError(msg=f"--config {path}: there is no such file")
-        source: ConfigFromFile = kind(path, must_exist=True, allow_unknown=True, use_commands_as_keys=False)
-        try:
-            keys = list(source.config)
-        except Exception as error:
-            raise CycloptsError(msg=f"--config {path}: {error}") from error
-        self._refuse_strangers(str(path), [str(key).replace("-", "_") for key in keys])
-        return source
-
-    def _refuse_strangers(self, place: str, names: Sequence[str]) -> None:
-        known = every_setting()
-        for name in names:
-            if name not in known:
-                close = get_close_matches(name, known, 1)
-                shown = PREFIX + name.upper() if place == "the environment" else name
-                meant = f"; did you mean {PREFIX + close[0].upper() if shown != name else close[0]}?" if close else ""
-                raise CycloptsError(msg=f"{place} sets {shown}, which is no setting of Kinfolk{meant}")
 
 
-def _names(arguments: ArgumentCollection) -> Iterator[str]:
-    for argument in arguments:
-        yield argument.name
+def _read_file(path: Path) -> Dict:
+    """The settings of a TOML or YAML file, for Cyclopts. Raises WrongSetting."""
+    readers: dict[str, Callable[[str], Any]] = {
+        ".toml": tomllib.loads,
+        ".yaml": yaml.safe_load,
+        ".yml": yaml.safe_load,
+    }
+    reader = readers.get(path.suffix)
+    if reader is None:
+        raise WrongSetting(f"--config {path}: the name must end in .toml, .yaml or .yml")
+    try:
+        values = reader(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise WrongSetting(f"--config {path}: {error.strerror}") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise WrongSetting(f"--config {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise WrongSetting(f"--config {path}: settings are written as name and value")
+    settings = {str(key).replace("-", "_"): value for key, value in values.items()}
+    _refuse_strangers(str(path), list(settings))
+    for name, value in settings.items():
+        if name == "config" or not isinstance(value, str | int | float):
+            raise WrongSetting(f"{path} sets {name}, which cannot be {'in a file' if name == 'config' else value!r}")
+    return Dict(settings, source=str(path), allow_unknown=True, use_commands_as_keys=False)
+
+
+def _refuse_strangers(place: str, names: Sequence[str], prefix: str = "") -> None:
+    known = [prefix + (name.upper() if prefix else name) for name in every_setting()]
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise WrongSetting(f"{place} sets {name}, which is no setting of Kinfolk{meant}")

@@ -28,6 +28,7 @@ class Statement:
         compiled = statement.compile(dialect=_DIALECT)
         assert isinstance(compiled, SQLCompiler)
         self.text = str(compiled)
+        assert "__[POSTCOMPILE" not in self.text, "an IN whose length only the call knows: write = any_(param(…))"
         self.names: tuple[str, ...] = tuple(compiled.positiontup or ())
         self._constants = {name: bind.effective_value for name, bind in compiled.binds.items() if not bind.required}
 
@@ -58,8 +59,8 @@ class Statement:
         return None if row is None else row[0]
 
     async def execute(self, conn: Connection, **values: Any) -> None:
-        """Run it for its effect."""
-        await self.fetchrow(conn, **values)
+        """Run it for its effect, on all rows."""
+        await self.fetch(conn, **values)
 
     async def executemany(self, conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Run it once a row of values, in one round trip."""

@@ -23,7 +23,8 @@ from tests.scripted_service import (
     scripted_service,
 )
 
-from kinfolk.kit.client import Ended, connect
+from kinfolk.kit.client import connect
+from kinfolk.kit.ending import Ended
 from kinfolk.kit.settings import ClientSettings
 from kinfolk.modules.citizens import commands, example_register
 from kinfolk.modules.citizens.commands import Register, generate, import_register, sent_until_answered

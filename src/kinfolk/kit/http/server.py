@@ -13,7 +13,6 @@ from litestar.types import ASGIApp
 from kinfolk.kit.db import Database
 
 KEEP_ALIVE_SECONDS = 20
-BACKLOG = 2_048
 
 
 class _Server(uvicorn.Server):
@@ -43,7 +42,6 @@ def serve(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(grace_seconds)),
     )

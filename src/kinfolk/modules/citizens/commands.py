@@ -18,19 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from kinfolk.kit.client import (
-    NOT_THERE,
-    REFUSED,
-    WRONG_USAGE,
-    Ended,
-    connect,
-    ends_plainly,
-    nobody_there,
-    place,
-    printable,
-    refused,
-    tell,
-)
+from kinfolk.kit.client import connect, nobody_there, place, printable, refused
+from kinfolk.kit.ending import FAILED, Ended, Missing, WrongSetting, ends_plainly, tell
 from kinfolk.kit.settings import ClientSettings, FileSettings
 
 CHUNK_BYTES = 64 * 1024
@@ -65,7 +54,7 @@ def generate(
     try:
         chunks = example_register.generate(count, taken_seed, ties)
     except ValueError as error:
-        raise Ended(WRONG_USAGE, str(error)) from None
+        raise WrongSetting(str(error)) from None
     if seed is None:
         tell(f"--seed {taken_seed} gives this register again")
     for chunk in chunks:
@@ -144,7 +133,7 @@ class Register:
 
     def _check_size(self, total: int, *, is_end: bool) -> None:
         if self.size_bytes is not None and (total > self.size_bytes or (is_end and total < self.size_bytes)):
-            raise Ended(REFUSED, f"{self.name} changed while it was being sent")
+            raise Ended(FAILED, f"{self.name} changed while it was being sent")
 
 
 def opened(file: str) -> BinaryIO:
@@ -152,11 +141,11 @@ def opened(file: str) -> BinaryIO:
     if file == "-":
         return open(sys.stdin.fileno(), "rb", closefd=False)
     if file.startswith("-"):
-        raise Ended(WRONG_USAGE, f"there is no option {printable(file)}; a file of this name is ./{printable(file)}")
+        raise WrongSetting(f"there is no option {printable(file)}; a file of this name is ./{printable(file)}")
     try:
         return Path(file).open("rb")
     except OSError as error:
-        raise Ended(WRONG_USAGE, f"{printable(file)} cannot be read: {error.strerror}") from None
+        raise WrongSetting(f"{printable(file)} cannot be read: {error.strerror}") from None
 
 
 def sent_until_answered(client: httpx.Client, register: Register, sent: Callable[[int], None]) -> httpx.Response:
@@ -177,9 +166,7 @@ def sent_until_answered(client: httpx.Client, register: Register, sent: Callable
             was_connected = True
         pause_seconds = next(pauses, None)
         if pause_seconds is None:
-            raise Ended(
-                NOT_THERE, f"the connection to {place(client)} was lost; whether the register arrived is not known"
-            )
+            raise Missing(f"the connection to {place(client)} was lost; whether the register arrived is not known")
         tell(f"the connection was lost; trying again in {pause_seconds:g} s")
         time.sleep(pause_seconds)
 
