@@ -8,15 +8,15 @@ from kinfolk.kit.db import Connection
 from kinfolk.kit.log import note
 from kinfolk.kit.sql import param, sql
 from kinfolk.modules.citizens.answers import MonthPresents, TownPercentiles, age_percentiles, presents_by_month
-from kinfolk.modules.citizens.imports import TIES_OF_IMPORT
+from kinfolk.modules.citizens.imports import BIRTH_DATE, TIES_OF_IMPORT
 from kinfolk.modules.citizens.tables import citizens
 
 BIRTH_MONTHS_OF_IMPORT = sql(
-    select(citizens.c.citizen_id, cast(func.date_part("month", citizens.c.birth_date), Integer)).where(
+    select(citizens.c.citizen_id, cast(func.date_part("month", BIRTH_DATE), Integer)).where(
         citizens.c.import_id == param("import_id")
     )
 )
-_AGE = cast(func.date_part("year", func.age(param("today", Date), citizens.c.birth_date)), Integer)
+_AGE = cast(func.date_part("year", func.age(param("today", Date), BIRTH_DATE)), Integer)
 AGES_OF_TOWNS = sql(
     select(citizens.c.town, _AGE.label("age"), func.count())
     .where(citizens.c.import_id == param("import_id"))

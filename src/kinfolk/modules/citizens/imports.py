@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Date, delete, func, insert, literal_column, select
 from sqlalchemy.dialects import postgresql
 
 from kinfolk.kit import problems
@@ -21,6 +21,8 @@ KEYS_REMEMBERED = timedelta(days=1)
 as_shown: Callable[..., Citizen] = Citizen
 """A citizen of SHOWN_COLUMNS and the list of relatives."""
 
+# asyncpg sends 1 January of the year 1, which is Python's first day, as "-infinity"; so that is how it is stored.
+BIRTH_DATE = func.greatest(citizens.c.birth_date, literal_column("date '0001-01-01'"), type_=Date)
 # A citizen's own fields as the contract orders them, the date as it writes it.
 SHOWN_COLUMNS = (
     citizens.c.citizen_id,
@@ -29,7 +31,7 @@ SHOWN_COLUMNS = (
     citizens.c.building,
     citizens.c.apartment,
     citizens.c.name,
-    func.to_char(citizens.c.birth_date, "DD.MM.YYYY"),
+    func.to_char(BIRTH_DATE, "DD.MM.YYYY"),
     citizens.c.gender,
 )
 
