@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -109,9 +110,7 @@ def microseconds(run: Callable[[], object]) -> float:
 
 def measure(rounds: int) -> dict[str, float]:
     """Medians for each form of the application, in alternating rounds."""
-    folder = metrics.share_folder()
-    lines = log.start(LogSettings(log_level="info", log_format="logfmt"))
-    assert lines is not None
+    lines = _start_log()
     apps = applications(nowhere())
     gc.collect()
     gc.freeze()
@@ -127,14 +126,11 @@ def measure(rounds: int) -> dict[str, float]:
     finally:
         loop.close()
         lines.stop()
-        metrics.drop_folder(folder)
     return {name: statistics.median(all_of_it) for name, all_of_it in taken.items()}
 
 
 def serve_form(form: str) -> None:
-    folder = metrics.share_folder()
-    lines = log.start(LogSettings(log_level="info", log_format="logfmt"))
-    assert lines is not None
+    lines = _start_log()
     db = nowhere()
     app = applications(db)[form]
     bound = socket.socket()
@@ -146,14 +142,21 @@ def serve_form(form: str) -> None:
         serve(app, db, bound, 1.0, lambda: print(f"ready port={port} pid={os.getpid()}", file=sys.stderr, flush=True))
     finally:
         lines.stop()
-        metrics.drop_folder(folder)
+
+
+def _start_log() -> log.Log:
+    lines = log.start(LogSettings(log_level="info", log_format="logfmt"))
+    assert lines is not None
+    return lines
 
 
 def main() -> None:
-    if sys.argv[1] == "measure":
-        print(msgspec.json.encode(measure(int(sys.argv[2]))).decode())
-    else:
-        serve_form(sys.argv[1])
+    with TemporaryDirectory(prefix="kinfolk-bench-metrics-") as folder:
+        os.environ[metrics.FOLDER] = folder  # counters are shared between processes, as in the product
+        if sys.argv[1] == "measure":
+            print(msgspec.json.encode(measure(int(sys.argv[2]))).decode())
+        else:
+            serve_form(sys.argv[1])
 
 
 if __name__ == "__main__":
