@@ -49,7 +49,9 @@ def test_a_page_can_be_followed_word_for_word(page: Path, reader: Reader) -> Non
     said = ""
     for block in steps(page):
         if block.language == "text" and said:
-            assert looks_like(reader.as_here(block.text), said), f"{name_of(page)} shows\n{block.text}\nbut it said\n{said}"
+            assert looks_like(reader.as_here(block.text), said), (
+                f"{name_of(page)} shows\n{block.text}\nbut it said\n{said}"
+            )
             said = ""
         elif block.text not in NOT_TYPED:
             said = reader.follow(block)
