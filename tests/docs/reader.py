@@ -16,7 +16,7 @@ from tests.postgres_places import REPOSITORY, eventually
 
 CHECKOUT = ["src", "tests", "tools", "docs", ".ci", "run", "test", "Makefile", "pyproject.toml", "README.md"]
 LOCKS = ["requirements.txt", "requirements-dev.txt"]
-READY = "Ctrl-C ends it."
+LAST_WORDS = {"up": "Ctrl-C ends it.", "api": "ready role=api"}
 SECONDS_TO_START = 60
 
 # As `./run` makes it, but with the packages and the Python that these tests run on; no package index is asked.
@@ -110,12 +110,13 @@ class Reader:
                 ["bash", "-c", f". {self._exported}\nexec {self.as_here(words)}"], cwd=self.checkout,
                 env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True, process_group=0,
             )  # fmt: skip
+        last_words = LAST_WORDS["api" if words.startswith("./run api") else "up"]
         deadline = time.monotonic() + SECONDS_TO_START
-        while READY not in self.log:
+        while last_words not in self.log:
             assert self._service.poll() is None, f"{words}\nended:\n{self.log}"
             assert time.monotonic() < deadline, f"{words}\nis not up:\n{self.log}"
             time.sleep(0.05)
-        return self.log.partition(READY)[0] + READY + "\n"
+        return self.log.partition(last_words)[0] + last_words
 
     def press_ctrl_c(self) -> int:
         """A terminal sends SIGINT to everybody in it."""
