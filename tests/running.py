@@ -10,16 +10,26 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
+
 from tests.postgres_places import REPOSITORY
 
 SECONDS_TO_START = 60
 SECONDS_TO_END = 40
 
 
-def kinfolk(*words: str, **how: Any) -> subprocess.CompletedProcess[str]:
-    """Run one command line to its end."""
-    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 90, "check": False} | how
-    return subprocess.run([sys.executable, "-m", "kinfolk", *words], **options)  # noqa: PLW1510
+def kinfolk(*words: str, cwd: Path = REPOSITORY, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run one command line to its end, with these variables in its environment."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "COLUMNS": "200"} | variables
+    return subprocess.run(
+        [sys.executable, "-m", "kinfolk", *words],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        cwd=cwd,
+        env=environment,
+    )
 
 
 class Service:
@@ -61,6 +71,11 @@ class Service:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def workers(self) -> list[int]:
+        """The pids of its processes, the oldest first."""
+        return [child.pid for child in psutil.Process(self.process.pid).children() if "kinfolk" in child.cmdline()[0]]
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Ask it to end; returns the exit code."""

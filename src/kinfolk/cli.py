@@ -202,6 +202,8 @@ def _add_module_commands(*, is_listing: bool) -> None:
 
     for module in MODULES:
         for name, place in module.commands.items():
+            if name in app:  # run twice in one process
+                continue
             app.command(resolve_name(place) if is_listing else place, name=name)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import cache
@@ -34,7 +35,7 @@ def folder() -> Path:
 
 
 def config(url: str, options: Any = None) -> Config:
-    made = Config(cmd_opts=options)
+    made = Config(cmd_opts=options, stdout=sys.stdout)
     made.set_main_option("script_location", str(folder()).replace("%", "%%"))
     made.set_main_option("file_template", "%%(rev)s_%%(slug)s")
     made.attributes["url"] = url

@@ -31,6 +31,7 @@ LONGEST_PAUSE_SECONDS = 10.0
 SETTLED_SECONDS = 10.0
 MOST_FAILURES_AT_START = 3
 KILL_MARGIN_SECONDS = 2.0
+SAME_WISH_SECONDS = 0.3  # timeout(1) and terminals tell the process and its group, which is one wish told twice
 BACKLOG = 2_048  # as uvicorn, which listens once more
 _PR_SET_PDEATHSIG = 1
 
@@ -58,7 +59,8 @@ class Supervisor:
         self._logs = logs
         self._grace_seconds = grace_seconds
         self._selector = selectors.DefaultSelector()
-        self._signals: list[int] = []
+        self._told_at: float | None = None
+        self._is_hurried = False
         self._is_announced = False
         self._ending_at: float | None = None
         self._is_killing = False
@@ -96,7 +98,7 @@ class Supervisor:
             if not self._is_announced and all(child.is_ready for child in self._children):
                 self._is_announced = True
                 on_ready()
-            if self._ending_at is None and (self._signals or code):
+            if self._ending_at is None and (self._told_at is not None or code):
                 self._ending_at = monotonic() + self._grace_seconds + KILL_MARGIN_SECONDS
                 on_ending()
                 self._signal_all(signal.SIGTERM)
@@ -105,11 +107,11 @@ class Supervisor:
                     if not child.pid and child.due <= monotonic():
                         self._start(child)
                 continue
-            if len(self._signals) > 1:
+            if self._is_hurried:
                 code = INTERRUPTED
             if not any(child.pid for child in self._children):
                 return code
-            if len(self._signals) > 1 or monotonic() >= self._ending_at:
+            if self._is_hurried or monotonic() >= self._ending_at:
                 self._kill_all()
 
     def _wait_for_news(self, wake_read: int) -> None:
@@ -121,9 +123,17 @@ class Supervisor:
         patience = max(0.0, min(moments) - monotonic()) if moments else None
         for key, _ in self._selector.select(patience):
             if key.fd == wake_read:
-                self._signals += [number for number in os.read(wake_read, 4_096) if number in _ENDING]
+                if any(number in _ENDING for number in os.read(wake_read, 4_096)):
+                    self._be_told()
             else:
                 self._hear(key.data)
+
+    def _be_told(self) -> None:
+        now = monotonic()
+        if self._told_at is None:
+            self._told_at = now
+        elif now - self._told_at > SAME_WISH_SECONDS:
+            self._is_hurried = True
 
     def _start(self, child: Child) -> None:
         read, write = os.pipe()

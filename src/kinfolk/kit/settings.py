@@ -154,6 +154,7 @@ class Sources:
         self.origins: dict[str, str] = {}
 
     def __call__(self, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+        self.origins.clear()
         variables = [name for name in os.environ if name.startswith(PREFIX)]
         for name in variables:
             del os.environ[name]

@@ -1,0 +1,315 @@
+"""Roles as processes: sockets, root given up, workers watched, graceful and ungraceful ends."""
+
+import json
+import os
+import pwd
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from tests.modules.citizens.registers import a_citizen
+from tests.postgres_places import IS_ROOT, eventually, is_alive
+from tests.running import Service, kinfolk
+
+from kinfolk.kit.ending import Missing, WrongSetting
+from kinfolk.kit.process import become, listening
+from kinfolk.kit.settings import WebSettings
+
+NO_SERVER = "postgresql://127.0.0.1:1/kin"  # /health asks no database
+AS_ROOT = pytest.mark.skipif(not IS_ROOT, reason="only root can become another user")
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("temporary")
+    folder.chmod(0o777)
+    for parent in folder.parents[:2]:
+        parent.chmod(0o755)
+    user = ["--user", "nobody"] if IS_ROOT else []
+    with Service(
+        "api", "--workers", "2", *user, environment={"KINFOLK_PG_URL": NO_SERVER, "TMPDIR": str(folder)}
+    ) as service:
+        yield service
+    assert list(folder.iterdir()) == []  # the folder of the metrics
+
+
+class SlowPost:
+    """A POST of one citizen whose body is half sent."""
+
+    def __init__(self, service: Service) -> None:
+        self._body = json.dumps({"citizens": [a_citizen(1)]}).encode()
+        head = f"POST /imports HTTP/1.1\r\nHost: here\r\nContent-Length: {len(self._body)}\r\n\r\n".encode()
+        self.connection = socket.create_connection(("127.0.0.1", service.port), timeout=30)
+        self.connection.sendall(head + self._body[:20])
+        time.sleep(0.3)  # until it is read
+
+    def finish(self) -> bytes:
+        """Send the rest; returns the answer."""
+        self.connection.sendall(self._body[20:])
+        return self.rest()
+
+    def rest(self) -> bytes:
+        with closing(self.connection):
+            pieces = []
+            try:
+                while piece := self.connection.recv(65_536):
+                    pieces.append(piece)
+            except ConnectionResetError:
+                pass
+            return b"".join(pieces)
+
+
+def is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_the_line_of_a_role_that_is_ready(two_workers: Service) -> None:
+    ready = [line for line in two_workers.log.splitlines() if line.startswith("ready ")]
+    assert ready == [f"ready role=api address=127.0.0.1 port={two_workers.port} pid={two_workers.process.pid}"]
+    assert httpx.get(f"{two_workers.url}/health").json() == {"status": "alive"}
+
+
+def test_processes_have_titles_which_hold_no_password(two_workers: Service) -> None:
+    parent = psutil.Process(two_workers.process.pid)
+    assert parent.cmdline()[0] == "kinfolk api"
+    assert sorted(child.cmdline()[0] for child in parent.children()) == ["kinfolk api 1", "kinfolk api 2"]
+
+
+@AS_ROOT
+def test_root_is_given_up_for_good(two_workers: Service) -> None:
+    nobody = pwd.getpwnam("nobody")
+    for pid in [two_workers.process.pid, *two_workers.workers]:
+        status = Path(f"/proc/{pid}/status").read_text()
+        ids = {name: set(re.search(rf"^{name}:(.*)$", status, re.MULTILINE)[1].split()) for name in ("Uid", "Gid")}
+        # real, effective, saved and file system: none is left to go back to
+        assert ids == {"Uid": {str(nobody.pw_uid)}, "Gid": {str(nobody.pw_gid)}}
+        assert re.search(r"^Groups:(.*)$", status, re.MULTILINE)[1].split() == [str(nobody.pw_gid)]
+        assert re.search(r"^CapEff:\s*(\w+)$", status, re.MULTILINE)[1] == "0" * 16
+
+
+def test_a_killed_worker_is_replaced_and_no_request_fails(two_workers: Service) -> None:
+    before = two_workers.workers
+    answers: list[int] = []
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            answers.append(httpx.get(f"{two_workers.url}/health", timeout=20).status_code)
+
+    os.kill(before[0], signal.SIGKILL)
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        assert eventually(lambda: not is_alive(before[0]) and len(two_workers.workers) == 2)
+        assert eventually(lambda: "event=process_died" in two_workers.log)
+        os.kill(before[1], signal.SIGKILL)  # between requests or not: those accepted by it may be cut off
+        time.sleep(0)
+        is_over.set()
+        for one in asking:
+            if (error := one.exception()) is not None:
+                assert isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
+    assert set(answers) == {200}
+    assert re.search(rf"level=warning event=process_died role=.* pid={before[0]} code=-9 restart_s", two_workers.log)
+    # from here on both are gone: what connects waits for the next ones
+    assert {httpx.get(f"{two_workers.url}/health", timeout=20).status_code for _ in range(20)} == {200}
+    assert not set(two_workers.workers) & set(before)
+
+
+def test_counts_of_all_workers_are_one_sum_also_of_the_killed(two_workers: Service) -> None:
+    def counted() -> float:
+        text = httpx.get(f"{two_workers.url}/metrics").text
+        found = re.search(r'kinfolk_http_requests_total{method="GET",route="/health",status="200"} (\S+)', text)
+        assert found, text
+        return float(found[1])
+
+    served: set[int] = set()
+    before = counted() if "route=" in httpx.get(f"{two_workers.url}/metrics").text else 0.0
+    for _ in range(40):
+        httpx.get(f"{two_workers.url}/health")
+    assert counted() == before + 40
+    victim = two_workers.workers[0]
+    os.kill(victim, signal.SIGKILL)
+    assert eventually(lambda: victim not in two_workers.workers and len(two_workers.workers) == 2)
+    served.add(victim)
+    assert counted() == before + 40
+    text = httpx.get(f"{two_workers.url}/metrics").text
+    assert "no-such" not in text
+    httpx.get(f"{two_workers.url}/no-such/{victim}")
+    httpx.request("BREW", f"{two_workers.url}/health")
+    httpx.get(f"{two_workers.url}/imports/{victim}/citizens", timeout=20)
+    text = httpx.get(f"{two_workers.url}/metrics").text
+    assert str(victim) not in re.sub(r"pid=\S+", "", text)
+    assert "BREW" not in text
+    assert 'method="other"' in text
+    assert 'route="/imports/{import_id' in text
+
+
+def test_settings_do_not_reach_the_environment_of_workers(two_workers: Service) -> None:
+    # /proc shows the environment of before: what counts is that a program started from here would not get it
+    program = """if True:
+        import os, subprocess, sys
+        from kinfolk.cli import run
+        from kinfolk.kit import migrate
+        migrate.run = lambda *_: print(subprocess.run(["env"], capture_output=True, text=True).stdout)
+        run(["db", "current"])
+    """
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"KINFOLK_PG_URL": NO_SERVER, "LC_KIN": "1"},
+    )
+    assert "LC_KIN=1" in done.stdout
+    assert "KINFOLK_" not in done.stdout
+
+
+def test_sigterm_finishes_what_is_under_way(pg_url: str) -> None:
+    with Service("api", "--pg-url", pg_url) as service:
+        port = service.port
+        idle = socket.create_connection(("127.0.0.1", port))
+        post = SlowPost(service)
+        service.process.send_signal(signal.SIGTERM)
+        service.process.send_signal(signal.SIGTERM)  # as timeout(1) does: one wish, told twice
+        assert eventually(lambda: is_refused(port))
+        assert service.process.poll() is None
+        assert post.finish().startswith(b"HTTP/1.1 201 ")
+        assert service.end() == 0
+        assert "event=request" in service.log
+        assert "killed" not in service.log
+        idle.close()
+
+
+def test_what_hangs_past_the_grace_is_cut_off(pg_url: str) -> None:
+    with Service("api", "--pg-url", pg_url, "--grace-seconds", "0.5") as service:
+        post = SlowPost(service)
+        begun = time.monotonic()
+        assert service.end() == 0
+        assert time.monotonic() - begun < 10
+        assert b"201" not in post.rest()
+
+
+def test_a_worker_that_does_not_hear_is_killed_after_the_grace() -> None:
+    with Service("api", "--pg-url", NO_SERVER, "--grace-seconds", "0.2") as service:
+        (worker,) = service.workers
+        os.kill(worker, signal.SIGSTOP)
+        assert service.end() == 0
+        assert not is_alive(worker)
+        assert re.search(r'level=warning event=killed roles="api 1"', service.log)
+
+
+def test_a_second_signal_ends_at_once(pg_url: str) -> None:
+    with Service("api", "--pg-url", pg_url) as service:
+        workers = service.workers
+        post = SlowPost(service)
+        service.process.send_signal(signal.SIGTERM)
+        time.sleep(0.6)
+        begun = time.monotonic()
+        assert service.end(signal.SIGINT) == 130
+        assert time.monotonic() - begun < 5
+        assert not any(map(is_alive, workers))
+        assert post.rest() == b""
+
+
+def test_ctrl_c_reaches_the_whole_group_and_is_graceful(pg_url: str) -> None:
+    with Service("api", "--pg-url", pg_url, "--workers", "2", start_new_session=True) as service:
+        post = SlowPost(service)
+        os.killpg(service.process.pid, signal.SIGINT)
+        assert eventually(lambda: is_refused(service.port))
+        assert post.finish().startswith(b"HTTP/1.1 201 ")
+        assert service.process.wait(20) == 0
+
+
+def test_a_killed_parent_leaves_no_process_behind(tmp_path: Path) -> None:
+    with Service("api", "--pg-url", NO_SERVER, "--workers", "2", environment={"TMPDIR": str(tmp_path)}) as service:
+        workers = service.workers
+        assert len(workers) == 2
+        service.process.kill()
+        service.process.wait()
+        assert eventually(lambda: not any(map(is_alive, workers)))
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_unix_socket(tmp_path: Path, is_killed: bool) -> None:
+    path = tmp_path / "kin.sock"
+    for _ in range(2):
+        with Service("api", "--pg-url", NO_SERVER, "--uds", str(path)) as service:
+            assert f"ready role=api uds={path} pid={service.process.pid}\n" in service.log
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+                assert client.get("http://kin/health").status_code == 200
+            with pytest.raises(Missing, match="another process listens there"), listening(WebSettings(uds=path)):
+                pass
+            (worker,) = service.workers
+            service.end(signal.SIGKILL if is_killed else signal.SIGTERM)
+            assert eventually(lambda: not is_alive(worker))  # noqa: B023  # called at once
+        assert path.exists() == is_killed
+
+
+def test_a_path_that_takes_no_socket_is_missing(tmp_path: Path) -> None:
+    taken = tmp_path / "file"
+    taken.touch()
+    for path, reason in [
+        (taken, "Address already in use"),
+        (tmp_path / "none" / "kin.sock", "No such file"),
+        (tmp_path / ("long" * 50), "path too long"),
+    ]:
+        with pytest.raises(Missing, match=reason) as end, listening(WebSettings(uds=path)):
+            pass
+        assert str(path) in str(end.value)
+    assert taken.exists()
+
+
+def test_a_taken_port_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = kinfolk("api", "--pg-url", NO_SERVER, "--api-port", str(port))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        f"cannot listen on 127.0.0.1 port {port}: Address already in use; --api-port takes another one "
+        "(0: any free one)\n"
+    )
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_beyond_loopback_needs_a_word(address: str) -> None:
+    with pytest.raises(WrongSetting, match="--insecure"), listening(WebSettings(api_address=address)):
+        pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1", "0.0.0.0"])
+def test_loopback_needs_none(address: str) -> None:
+    settings = WebSettings(api_address=address, api_port=0, insecure=address == "0.0.0.0")
+    with listening(settings) as bound:
+        assert socket.create_connection(bound.getsockname()[:2]).close() is None
+
+
+def test_users_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WrongSetting, match="--user xyzzy: there is no such user"):
+        become("xyzzy")
+    become(pwd.getpwuid(os.geteuid()).pw_name)  # nothing to do
+    monkeypatch.setattr("os.geteuid", lambda: 12_345)
+    with pytest.raises(WrongSetting, match="only root can become another user"):
+        become("nobody")
+
+
+def test_a_worker_that_never_starts_ends_it_all(tmp_path: Path) -> None:
+    config = tmp_path / "log.yaml"
+    config.write_text("version: 1\nhandlers: {file: {class: logging.FileHandler, filename: /dev/full/none}}\n")
+    done = kinfolk("api", "--pg-url", NO_SERVER, "--api-port", "0", "--log-config", str(config))
+    assert done.returncode == 2
+    assert "Not a directory" in done.stderr
