@@ -3,7 +3,7 @@
 .PHONY: help run test check db bench docs migration lock
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z -]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 run: ## start everything
 	@./run
@@ -20,8 +20,8 @@ db: ## bring the database to the newest revision
 migration: ## write the revision that tables and database differ by: make migration m="add a column"
 	@./run db revision --autogenerate -m "$(or $(m),$(error say what it does: make migration m="add a column"))"
 
-docs: ## remake the pages that are made from the code
-	@./run --version >/dev/null && .venv/bin/python tools/settings_page.py docs/settings.md
+docs: ## write openapi.json and the pages of docs/ that are made out of the code
+	@bash -c '. tools/environment.sh && provide requirements-dev.txt && "$$venv/bin/python" tools/made_pages.py'
 
 lock: ## remake both lock files, keeping versions (needs uv): make lock, make lock upgrade=1
 	@tools/lock $(if $(upgrade),--upgrade)

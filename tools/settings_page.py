@@ -1,9 +1,7 @@
-"""Writes a page out of the settings and the commands themselves: `settings_page.py docs/settings.md` (`make docs`)."""
+"""The page of settings, made out of the settings and the commands themselves."""
 
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from cyclopts import ArgumentCollection
@@ -80,7 +78,3 @@ def arguments_of(group: type[Any]) -> ArgumentCollection:
 
 def group_title(group: type[Any]) -> str:
     return group.__name__.removesuffix("Settings")
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page(), encoding="utf-8")

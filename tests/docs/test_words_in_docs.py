@@ -94,11 +94,14 @@ def test_the_index_leads_to_every_page() -> None:
     assert [name_of(page) for page in PAGES if page not in reached] == []
 
 
-def test_the_page_of_settings_is_made_of_the_settings(tmp_path: Path) -> None:
-    made = tmp_path / "settings.md"
-    subprocess.run([sys.executable, REPOSITORY / "tools/settings_page.py", made], check=True, timeout=60)
+def test_what_is_made_of_the_code_is_not_stale() -> None:
+    command = [sys.executable, REPOSITORY / "tools/made_pages.py", "--check"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+def test_the_page_of_settings_names_every_setting() -> None:
     page = (REPOSITORY / "docs/settings.md").read_text(encoding="utf-8")
-    assert page == made.read_text(encoding="utf-8"), "make docs"
     for name in every_setting():
         assert f"`--{name.replace('_', '-')}` | `{PREFIX}{name.upper()}`" in page
 

@@ -1,7 +1,8 @@
 """What a route reads and what it returns."""
 
 import re
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
 import litestar
 import msgspec
@@ -11,8 +12,10 @@ from kinfolk.kit import problems
 from kinfolk.kit.db import Database
 from kinfolk.kit.documents import read_json
 from kinfolk.kit.http.bodies import read_body
+from kinfolk.kit.pool import pool
 
 T = TypeVar("T")
+Body: TypeAlias = bytes  # Request has a method of that name
 
 LARGEST_ID = 2**63 - 1
 SMALL_BODY_BYTES = 1_048_576
@@ -95,6 +98,12 @@ class Request(litestar.Request[Any, Any, Any]):
         """The body as a `shape`; raises InvalidDocument with every bad place, and what `bytes` raises."""
         return read_json(await self.bytes(limit_bytes), shape)
 
+    async def read(self, reader: Callable[..., T], body: Body, *more: Any) -> T:
+        """`reader(body, *more)`: for a small body here, for a large one in the process beside this one."""
+        if len(body) <= SMALL_BODY_BYTES:
+            return reader(body, *more)
+        return await pool().run(reader, body, *more)
+
     def place(self, path: str) -> str:
         """`path` on the face that was called: at the root or under `/api/v1`."""
         return f"/api/v1{path}" if self.scope["path"].startswith("/api/v1/") else path
@@ -107,14 +116,18 @@ class Request(litestar.Request[Any, Any, Any]):
 
     def has_seen(self, tag: str) -> bool:
         """Does If-None-Match name this entity tag, in whatever coding (RFC 9110, 13.1.2)?"""
-        header = self.headers.get("if-none-match")
-        return header is not None and (header.strip() == "*" or tag in _tags(header, weak=True))
+        header = self._whole_header("if-none-match")
+        return header == "*" or tag in _tags(header, weak=True)
 
     def require(self, tag: str) -> None:
         """Raise StaleTag if there is an If-Match that does not name this entity tag (RFC 9110, 13.1.1)."""
-        header = self.headers.get("if-match")
-        if header is not None and header.strip() != "*" and tag not in _tags(header, weak=False):
+        header = self._whole_header("if-match")
+        if header not in {"", "*"} and tag not in _tags(header, weak=False):
             raise StaleTag
+
+    def _whole_header(self, name: str) -> str:
+        """A list may come in several headers of one name (RFC 9110, 5.3); empty if there is none."""
+        return ",".join(self.headers.getall(name, [])).strip()
 
 
 def entity_tag(*parts: object) -> str:

@@ -10,6 +10,7 @@ from litestar import Request
 from kinfolk.kit import problems
 
 PIECE_BYTES = 1_048_576
+MOST_MEMBERS = 1_000
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
 
 
@@ -38,17 +39,9 @@ async def read_body(request: Request[Any, Any, Any], limit_bytes: int) -> bytes:
 
     Raises BodyTooLarge, UnknownCoding, BrokenBody, UnknownCharset and, when the client hangs up, ClientGone.
     """
-    headers = request.headers
-    charset = _CHARSET.search(headers.get("content-type", ""))
-    if charset and charset[1].lower() not in ("utf-8", "utf8"):
-        raise UnknownCharset(charset=charset[1][:40])
-    coding = headers.get("content-encoding", "identity").strip().lower()
-    if coding not in ("identity", "gzip", "x-gzip", ""):
-        raise UnknownCoding(accepted=["gzip"])
-    length = headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit_bytes:  # a packed body above the limit is above it unpacked, too
+    unpacking = _Gunzip(limit_bytes) if _is_packed(request) else None
+    if int(request.headers.get("content-length", "0")) > limit_bytes:  # the server has seen that it is a number
         raise BodyTooLarge(limit_bytes=limit_bytes)
-    unpacking = _Gunzip(limit_bytes) if "gzip" in coding else None
     pieces: list[bytes] = []
     size = 0
     more = True
@@ -59,16 +52,29 @@ async def read_body(request: Request[Any, Any, Any], limit_bytes: int) -> bytes:
         assert message["type"] == "http.request"
         more = message["more_body"]
         piece = message["body"]
+        size += len(piece)  # packed pieces count, too: gzip can go on for ever without unpacking to anything
+        if size > limit_bytes:
+            raise BodyTooLarge(limit_bytes=limit_bytes)
         if unpacking is not None:
             await unpacking.feed(piece)
         elif piece:
-            size += len(piece)
-            if size > limit_bytes:
-                raise BodyTooLarge(limit_bytes=limit_bytes)
             pieces.append(piece)
     if unpacking is not None:
-        return unpacking.whole()
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces = unpacking.whole()
+    if sum(map(len, pieces)) <= PIECE_BYTES:
+        return b"".join(pieces)
+    return await asyncio.to_thread(b"".join, pieces)  # which lets go of the GIL
+
+
+def _is_packed(request: Request[Any, Any, Any]) -> bool:
+    """Whether the headers say gzip; raises for any other coding, and any charset but JSON's own."""
+    charset = _CHARSET.search(request.headers.get("content-type", ""))
+    if charset and charset[1].lower() not in {"utf-8", "utf8"}:
+        raise UnknownCharset(charset=charset[1][:40])
+    coding = ",".join(request.headers.getall("content-encoding", [])).strip().lower()
+    if coding not in {"", "identity", "gzip", "x-gzip"}:
+        raise UnknownCoding(accepted=["gzip"])
+    return "gzip" in coding
 
 
 class _Gunzip:
@@ -79,10 +85,14 @@ class _Gunzip:
         self._stream = zlib.decompressobj(wbits=31)
         self._pieces: list[bytes] = []
         self._size = 0
+        self._members = 1
 
     async def feed(self, packed: bytes) -> None:
         while packed:
             if self._stream.eof:  # RFC 1952, 2.2: a gzip file may have several members
+                self._members += 1
+                if self._members > MOST_MEMBERS:
+                    raise BrokenBody(f"more than {MOST_MEMBERS} gzip members")
                 self._stream = zlib.decompressobj(wbits=31)
             try:
                 piece = self._stream.decompress(packed, PIECE_BYTES)
@@ -96,7 +106,7 @@ class _Gunzip:
             if len(piece) == PIECE_BYTES:
                 await asyncio.sleep(0)
 
-    def whole(self) -> bytes:
+    def whole(self) -> list[bytes]:
         if not self._stream.eof:
             raise BrokenBody("the gzip stream ends too early")
-        return b"".join(self._pieces)
+        return self._pieces

@@ -41,7 +41,9 @@ class Compression:
             if start is not None and message["type"] == "http.response.body":
                 first, start = start, None
                 headers: list[Any] = first["headers"]  # type: ignore[assignment]
-                if _is_packable(headers):
+                if first["status"] == 304:
+                    first["headers"] = _seen(headers, scope["headers"])
+                elif _is_packable(headers):
                     headers.append((b"vary", b"Accept-Encoding"))
                     body = message["body"]
                     if coding and len(body) >= LEAST_BYTES and not message["more_body"]:
@@ -64,7 +66,10 @@ def _accepted(headers: Any) -> bytes:
 
 @lru_cache(maxsize=256)
 def _preferred(accept: bytes) -> str | None:
-    """The best coding that an Accept-Encoding allows (RFC 9110, 12.5.3): by its weight, then zstd, br, gzip."""
+    """The coding that an Accept-Encoding prefers (RFC 9110, 12.5.3): by its weight, then zstd, br, gzip.
+
+    None leaves the body as it is, even if identity was refused: an answer that can be read beats a 406.
+    """
     weights: dict[str, float] = {}
     for part in accept.decode("latin-1").lower().split(","):
         name, _, parameters = part.partition(";")
@@ -73,8 +78,9 @@ def _preferred(accept: bytes) -> str | None:
             weights[name.strip()] = float(weight) if weight else 1.0
         except ValueError:
             continue
-    best = max(CODINGS, key=lambda coding: weights.get(coding, weights.get("*", 0.0)))
-    return best if weights.get(best, weights.get("*", 0.0)) > 0 else None
+    weight_of = {coding: weights.get(coding, weights.get("*", 0.0)) for coding in CODINGS}
+    best = max(CODINGS, key=weight_of.__getitem__)
+    return best if weight_of[best] > 0 and weight_of[best] >= weights.get("identity", 0.0) else None
 
 
 def _is_packable(headers: Any) -> bool:
@@ -82,11 +88,26 @@ def _is_packable(headers: Any) -> bool:
     return b"content-encoding" not in kinds and kinds.get(b"content-type", b"").startswith(_PACKABLE)
 
 
+def _seen(headers: Any, asked: Any) -> list[tuple[bytes, bytes]]:
+    """The headers of a 304: its tag is that of the coding which the client has."""
+    seen = b",".join(value for name, value in asked if name == b"if-none-match")
+    confirmed = [(b"vary", b"Accept-Encoding")]
+    for name, value in headers:
+        if name == b"etag" and value not in seen:
+            value = next((coded for coding in CODINGS if (coded := _coded(value, coding)) in seen), value)  # noqa: PLW2901
+        confirmed.append((name, value))
+    return confirmed
+
+
+def _coded(tag: bytes, coding: str) -> bytes:
+    return tag[:-1] + b"." + coding.encode() + b'"'
+
+
 def _headers(headers: Any, coding: str, length: int) -> list[tuple[bytes, bytes]]:
     packed = [(b"content-encoding", coding.encode()), (b"content-length", b"%d" % length)]
     for name, value in headers:
         if name == b"etag":
-            packed.append((name, value[:-1] + b"." + coding.encode() + b'"'))
+            packed.append((name, _coded(value, coding)))
         elif name != b"content-length":
             packed.append((name, value))
     return packed

@@ -1,5 +1,7 @@
-"""The outermost layer: the request's id, HEAD, its one line in the log, its count in the metrics, and accidents."""
+"""The outermost layer: a request's id and address, HEAD, the line in the log, the count in the metrics, accidents."""
 
+import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -14,12 +16,15 @@ from kinfolk.kit.http.bodies import ClientGone
 from kinfolk.kit.metrics import HttpMetrics
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PROBES = frozenset({"/health", "/ready", "/metrics"})
 CLIENT_GONE = 499  # nginx's number for a client that hung up; only logs and metrics see it
+PATIENCE_SECONDS = 5.0
+PATIENCE_BYTES = 100_000_000
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_SAFE = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+_HARDENING = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
 class NoSuchPlace(problems.NotFound):
@@ -28,6 +33,10 @@ class NoSuchPlace(problems.NotFound):
 
 class WrongMethod(problems.MethodNotAllowed):
     """This address does not take that method."""
+
+
+class CrossSite(problems.Forbidden):
+    """A page of another site may not change anything here."""
 
 
 class InternalError(problems.Problem):
@@ -44,12 +53,14 @@ class Front:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = _Exchange(scope, send)  # type: ignore[arg-type]  # the server speaks neither lifespan nor WebSocket
+        exchange = _Exchange(scope, receive, send)  # type: ignore[arg-type]  # the server speaks neither lifespan nor WebSocket
         with log.facts() as facts:
             error: Exception | None = None
             try:
-                place = self._app if _is_one_address(exchange.scope) else _nowhere
-                await place(exchange.scope, receive, exchange.send)
+                if (refusal := exchange.refusal()) is not None:
+                    await Answer.refusing(refusal)(scope, receive, exchange.send)
+                else:
+                    await self._app(exchange.scope, exchange.receive, exchange.send)
                 error = exchange.scope["state"].get("accident")
             except ClientGone:
                 exchange.status = CLIENT_GONE
@@ -83,51 +94,78 @@ class Front:
 class _Exchange:
     """One request and what becomes of it."""
 
-    def __init__(self, scope: HTTPScope, send: Send) -> None:
+    def __init__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         self.begun = perf_counter()
         self.method: str = scope["method"]
         self.status = 0
         self.sent_bytes = 0
+        self._receive = receive
         self._send = send
-        self._request_id = _request_id(scope["headers"])
+        self._request_id = b""
+        self._is_cross_site = False
+        self._is_read = True
+        self._read_headers(scope["headers"])
         self.id = self._request_id.decode()
         # HEAD is answered as GET is; the server keeps its own scope, and drops the body.
         method = "GET" if self.method == "HEAD" else self.method
         self.scope: HTTPScope = {**scope, "method": method, "state": {"request_id": self.id}}
+
+    def _read_headers(self, headers: Any) -> None:
+        """The client's own id (`X-Request-ID`, or the trace of a `traceparent`, W3C Trace Context), else a new one."""
+        trace = b""
+        for name, value in headers:
+            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+                self._request_id = value
+            elif name == b"traceparent" and (match := _TRACEPARENT.fullmatch(value)):
+                trace = match[1]
+            elif name == b"sec-fetch-site":
+                self._is_cross_site = value == b"cross-site"
+            elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+                self._is_read = False
+        self._request_id = self._request_id or trace or os.urandom(8).hex().encode()
+
+    def refusal(self) -> problems.Problem | None:
+        """Why this request goes no further.
+
+        Each thing has one address: no trailing slash, and no slash hidden as %2F. And a page of another site must not
+        use its visitor's browser to reach us (Fetch Metadata Request Headers, 2.3).
+        """
+        path = self.scope["path"]
+        if (len(path) > 1 and path.endswith("/")) or b"%2f" in self.scope["raw_path"].lower():
+            return NoSuchPlace()
+        if self._is_cross_site and self.method not in SAFE_METHODS:
+            return CrossSite()
+        return None
+
+    async def receive(self) -> Any:
+        message = await self._receive()
+        self._is_read = message["type"] != "http.request" or not message["more_body"]
+        return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers: list[Any] = message["headers"]  # type: ignore[assignment]
             headers.append((b"x-request-id", self._request_id))
-            headers += _SAFE
+            headers += _HARDENING
             if self.method == "OPTIONS":  # the framework does not know that we answer HEAD
                 headers[:] = [(name, _with_head(value) if name == b"allow" else value) for name, value in headers]
         elif message["type"] == "http.response.body":
             self.sent_bytes += len(message["body"])
+            if not self._is_read and not message["more_body"]:
+                await self._send({**message, "more_body": True})
+                await self._read_on()
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
 
-
-async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-    await Answer.refusing(NoSuchPlace())(scope, receive, send)
+    async def _read_on(self) -> None:
+        """Let a client that is still sending finish: one whose connection is closed meanwhile may lose the answer."""
+        size = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not self._is_read and size < PATIENCE_BYTES:
+                    size += len((await self.receive()).get("body", b""))
 
 
 def _with_head(allow: bytes) -> bytes:
     return allow.replace(b"GET,", b"GET, HEAD,")
-
-
-def _request_id(headers: Any) -> bytes:
-    """The client's own id (`X-Request-ID`, or the trace of a `traceparent`, W3C Trace Context), else a new one."""
-    trace = None
-    for name, value in headers:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return bytes(value)
-        if name == b"traceparent" and (match := _TRACEPARENT.fullmatch(value)):
-            trace = match[1]
-    return trace or os.urandom(8).hex().encode()
-
-
-def _is_one_address(scope: HTTPScope) -> bool:
-    """Each thing has one address: no trailing slash, and no slash hidden as %2F."""
-    path = scope["path"]
-    return not (len(path) > 1 and path.endswith("/")) and b"%2f" not in scope["raw_path"].lower()

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, made of the routes and of the shapes they name (msgspec gives the JSON Schema)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from inspect import cleandoc
 from typing import Any
@@ -12,7 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from kinfolk import __version__
 from kinfolk.kit import problems
 from kinfolk.kit.http.answers import LARGEST_ID
-from kinfolk.kit.http.front import InternalError
+from kinfolk.kit.http.front import SAFE_METHODS, CrossSite, InternalError
 from kinfolk.kit.http.routes import Header, Operation
 from kinfolk.kit.module import Module
 
@@ -20,6 +20,8 @@ HOME = "/api/v1"
 REF = "#/components/schemas/{name}"
 _ID = re.compile(r"\{(\w+):str\}")
 _ALWAYS: tuple[type[problems.Problem], ...] = (InternalError, problems.Unavailable)
+
+Refs = Mapping[type[Any], dict[str, Any]]
 
 
 class ProblemDetails(msgspec.Struct, rename={"kind": "type"}):
@@ -35,18 +37,15 @@ class ProblemDetails(msgspec.Struct, rename={"kind": "type"}):
 
 def document(modules: Sequence[Module], watching: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
     """The whole document; `watching` are the kit's own routes, which stand at the root."""
+    handlers = [("", "service", handler) for handler in watching]
+    handlers += [(HOME, module.name, handler) for module in modules for handler in module.routes]
+    refs, schemas = _schemas([handler.opt["operation"] for _, _, handler in handlers])
     paths: dict[str, dict[str, Any]] = {}
-    shapes: list[Any] = [ProblemDetails]
-    for prefix, tag, routes in [("", "service", watching), *((HOME, m.name, m.routes) for m in modules)]:
-        for handler in routes:
-            operation: Operation = handler.opt["operation"]
-            shapes += [operation.takes] if operation.takes else []
-            shapes += [shape for shape in operation.gives.values() if isinstance(shape, type)]
-            for path in handler.paths:
-                place = paths.setdefault(prefix + _ID.sub(r"{\1}", path), {})
-                for method in handler.http_methods:
-                    place[method.lower()] = _operation(handler, operation, path, tag)
-    _, schemas = msgspec.json.schema_components(shapes, ref_template=REF)
+    for prefix, tag, handler in handlers:
+        for path in handler.paths:
+            place = paths.setdefault(prefix + _ID.sub(r"{\1}", path), {})
+            for method in handler.http_methods:
+                place[method.lower()] = _operation(handler, method, path, tag, refs)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -63,13 +62,25 @@ def document(modules: Sequence[Module], watching: Sequence[HTTPRouteHandler]) ->
     }
 
 
-def _operation(handler: HTTPRouteHandler, operation: Operation, path: str, tag: str) -> dict[str, Any]:
+def _schemas(operations: Sequence[Operation]) -> tuple[Refs, dict[str, Any]]:
+    """How each shape is referred to, and the components; msgspec keeps apart two shapes of one name."""
+    shapes: list[type[Any]] = [ProblemDetails]
+    for operation in operations:
+        shapes += [operation.takes] if operation.takes else []
+        shapes += [shape for shape in operation.gives.values() if isinstance(shape, type)]
+    refs, components = msgspec.json.schema_components(shapes, ref_template=REF)
+    return dict(zip(shapes, refs, strict=True)), components
+
+
+def _operation(handler: HTTPRouteHandler, method: str, path: str, tag: str, refs: Refs) -> dict[str, Any]:
+    operation: Operation = handler.opt["operation"]
+    always = _ALWAYS if method in SAFE_METHODS else (*_ALWAYS, CrossSite)
     summary, _, description = cleandoc(handler.fn.__doc__ or "").partition("\n\n")
     entry: dict[str, Any] = {
         "operationId": handler.handler_name,
         "tags": [tag],
         "summary": summary.rstrip("."),
-        "responses": _responses(operation),
+        "responses": _responses(operation, always, refs),
     }
     if description:
         entry["description"] = description
@@ -81,7 +92,7 @@ def _operation(handler: HTTPRouteHandler, operation: Operation, path: str, tag: 
     if parameters:
         entry["parameters"] = parameters
     if operation.takes is not None:
-        content: dict[str, Any] = {"schema": {"$ref": REF.format(name=operation.takes.__name__)}}
+        content: dict[str, Any] = {"schema": refs[operation.takes]}
         if operation.sent is not None:
             content["examples"] = {"example": {"value": msgspec.to_builtins(operation.sent)}}
         entry["requestBody"] = {"required": True, "content": {"application/json": content}}
@@ -99,14 +110,14 @@ def _header(header: Header) -> dict[str, Any]:
     return entry
 
 
-def _responses(operation: Operation) -> dict[str, Any]:
+def _responses(operation: Operation, always: Iterable[type[problems.Problem]], refs: Refs) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     sets = {header.name: _header(header) for header in operation.sets}
     for status, shape in operation.gives.items():
         response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if isinstance(shape, type):
-            content: dict[str, Any] = {"schema": {"$ref": REF.format(name=shape.__name__)}}
-            if operation.given is not None:
+            content: dict[str, Any] = {"schema": refs[shape]}
+            if operation.given is not None and status < 300:
                 content["examples"] = {"example": {"value": msgspec.to_builtins(operation.given)}}
             response["content"] = {"application/json": content}
         elif shape is not None:
@@ -114,11 +125,11 @@ def _responses(operation: Operation) -> dict[str, Any]:
         if sets:
             response["headers"] = sets
         responses[str(status)] = response
-    for problem in (*operation.refuses, *_ALWAYS):
+    for problem in (*operation.refuses, *always):
         response = responses.setdefault(str(problem.status), {"description": "", "content": {}})
         response["description"] = " ".join(filter(None, [response["description"], problem.title()]))
         content = response["content"].setdefault(
-            "application/problem+json", {"schema": {"$ref": REF.format(name="ProblemDetails")}, "examples": {}}
+            "application/problem+json", {"schema": refs[ProblemDetails], "examples": {}}
         )
         content["examples"][problem.kind()] = {
             "value": {"type": f"/problems/{problem.kind()}", "title": problem.title(), "status": problem.status}

@@ -39,6 +39,14 @@ _DOCS_START = b"""SwaggerUIBundle({
   tryItOutEnabled: true, displayRequestDuration: true
 });
 """
+_PROBLEMS_HEAD = """# Problems
+
+Every refusal of Kinfolk is a document of the type `application/problem+json` (RFC 9457). Its `type` is `/problems/` and
+a name of this list, and leads to the same words on a running service. Made by `make docs`; do not edit.
+
+| status | name | meaning |
+|---|---|---|
+"""
 _DOCS_FILES = frozenset({"swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png"})
 
 
@@ -124,13 +132,17 @@ async def problem(request: Request) -> Answer:
     """What a problem's `type` means."""
     for kind in problems.every_problem():
         if kind.kind() == request.path_params["kind"]:
-            return Answer(explained(kind).encode(), media_type=b"text/plain; charset=utf-8")
+            text = f"{kind.kind()} ({kind.status})\n\n{cleandoc(kind.__doc__ or '')}\n"
+            return Answer(text.encode(), media_type=b"text/plain; charset=utf-8")
     raise NoSuchPlace
 
 
-def explained(kind: type[problems.Problem]) -> str:
-    """A problem in a few lines of text."""
-    return f"{kind.kind()} ({kind.status})\n\n{cleandoc(kind.__doc__ or '')}\n"
+def list_of_problems() -> str:
+    """Every kind of problem, in Markdown, by status and name."""
+    kinds = {kind.kind(): kind for kind in problems.every_problem() if kind.__module__.startswith("kinfolk.")}
+    del kinds["problem"]
+    rows = sorted((kind.status, name, " ".join(cleandoc(kind.__doc__ or "").split())) for name, kind in kinds.items())
+    return _PROBLEMS_HEAD + "".join(f"| {status} | `{name}` | {text} |\n" for status, name, text in rows)
 
 
 ROUTES = [start_page, start_page_file, schema, docs, docs_file, problem]

@@ -11,6 +11,8 @@ import uvicorn
 from litestar.types import ASGIApp
 
 from kinfolk.kit.db import Database
+from kinfolk.kit.http.protocol import Protocol
+from kinfolk.kit.pool import pool
 
 KEEP_ALIVE_SECONDS = 20
 
@@ -35,7 +37,7 @@ def serve(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -51,6 +53,7 @@ def serve(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
         async with db:
             await server.serve(sockets=[bound])
+        pool().close()
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(until_told())

@@ -1,5 +1,6 @@
 """The HTTP face of citizens."""
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
@@ -7,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kinfolk.kit.db import Connection
 from kinfolk.kit.documents import MalformedJson
@@ -14,7 +16,7 @@ from kinfolk.kit.http import Answer, Header, Request, entity_tag, get, patch, po
 from kinfolk.kit.http.answers import StaleTag, UnreadableHeader
 from kinfolk.kit.http.bodies import BodyTooLarge, BrokenBody, UnknownCharset, UnknownCoding
 from kinfolk.modules.citizens.analytics import count_presents, find_percentiles
-from kinfolk.modules.citizens.answers import MonthPresents, TownPercentiles
+from kinfolk.modules.citizens.answers import MONTHS, MonthPresents, TownPercentiles
 from kinfolk.modules.citizens.correction import NoSuchCitizen, correct_citizen
 from kinfolk.modules.citizens.imports import (
     Edition,
@@ -37,7 +39,9 @@ from kinfolk.modules.citizens.register import (
 LARGEST_REGISTER_BYTES = 70_000_000
 LARGEST_CHANGE_BYTES = 1_048_576
 
-EXAMPLE = Citizen(1, "Москва", "Льва Толстого", "16к7стр5", 7, "Иванов Иван Иванович", "26.12.1986", "male", [])
+IVAN = Citizen(1, "Москва", "Льва Толстого", "16к7стр5", 7, "Иванов Иван Иванович", "26.12.1986", "male", [2])
+MARIA = Citizen(2, "Москва", "Льва Толстого", "16к7стр5", 7, "Иванова Мария Леонидовна", "17.04.1990", "female", [1])
+PRESENTS = {4: [MonthPresents(1, 1)], 12: [MonthPresents(2, 1)]}
 TAG = Header("ETag", "The edition of the import that this answer was made of.")
 SEEN = Header("If-None-Match", "Entity tags already seen; 304 if one of them is still right.")
 UNREADABLE = (MalformedJson, BrokenBody, UnknownCharset, BodyTooLarge, UnknownCoding, InvalidCitizens)
@@ -82,7 +86,7 @@ class Percentiles(Struct):
 @post(
     "/imports",
     takes=NewImport,
-    sent=NewImport([EXAMPLE]),
+    sent=NewImport([IVAN, MARIA]),
     gives={201: ImportAdded},
     given=ImportAdded(ImportNumber(1)),
     refuses=(*UNREADABLE, UnreadableHeader, KeyUsedDifferently),
@@ -93,8 +97,8 @@ async def post_import(request: Request) -> Answer:
     """Add a register of citizens, all or nothing."""
     key = request.idempotency_key()
     body = await request.bytes(LARGEST_REGISTER_BYTES)
-    register = read_register(body, _today())
-    once = Once(key, hashlib.sha256(body).digest()) if key else None
+    register = await request.read(read_register, body, _today())
+    once = Once(key, (await asyncio.to_thread(hashlib.sha256, body)).digest()) if key else None
     async with request.db.transaction() as conn:
         import_id = await add_import(conn, register, once)
     location = request.place(f"/imports/{import_id}/citizens")
@@ -104,7 +108,7 @@ async def post_import(request: Request) -> Answer:
 @get(
     "/imports/{import_id}/citizens",
     gives={200: CitizenList, 304: None},
-    given=CitizenList([EXAMPLE]),
+    given=CitizenList([IVAN, MARIA]),
     refuses=[NoSuchImport],
     reads=[SEEN],
     sets=[TAG],
@@ -117,9 +121,9 @@ async def get_citizens(request: Request) -> Answer:
 @patch(
     "/imports/{import_id}/citizens/{citizen_id}",
     takes=CitizenChange,
-    sent=CitizenChange(name="Иванова Мария Леонидовна", relatives=[]),
+    sent=CitizenChange(street="Иосифа Бродского", building="2", relatives=[]),
     gives={200: OneCitizen},
-    given=OneCitizen(EXAMPLE),
+    given=OneCitizen(replace(IVAN, street="Иосифа Бродского", building="2", relatives=[])),
     refuses=(*UNREADABLE, UnreadableHeader, NoSuchImport, NoSuchCitizen, StaleTag),
     reads=[Header("If-Match", "Change only if the import still has this entity tag.")],
     sets=[TAG],
@@ -139,7 +143,7 @@ async def patch_citizen(request: Request) -> Answer:
 @get(
     "/imports/{import_id}/citizens/birthdays",
     gives={200: Birthdays, 304: None},
-    given=Birthdays({str(month): [MonthPresents(1, 2)] if month == 12 else [] for month in range(1, 13)}),
+    given=Birthdays({str(month): PRESENTS.get(month, []) for month in MONTHS}),
     refuses=[NoSuchImport],
     reads=[SEEN],
     sets=[TAG],
@@ -152,7 +156,7 @@ async def get_birthdays(request: Request) -> Answer:
 @get(
     "/imports/{import_id}/towns/stat/percentile/age",
     gives={200: Percentiles, 304: None},
-    given=Percentiles([TownPercentiles("Москва", 20.0, 45.5, 97.15)]),
+    given=Percentiles([TownPercentiles("Москва", 37.5, 38.25, 38.97)]),
     refuses=[NoSuchImport],
     reads=[SEEN],
     sets=[TAG],
