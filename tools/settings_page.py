@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cyclopts import ArgumentCollection
+from cyclopts.validators import Number
 
 from kinfolk.app import MODULES
 from kinfolk.cli import app
@@ -46,7 +47,7 @@ def limits(argument: Any) -> str:
     words = []
     if choices := argument.get_choices():
         words.append("one of " + ", ".join(f"`{choice}`" for choice in choices))
-    for number in argument.parameter.validator:
+    for number in (validator for validator in argument.parameter.validator if isinstance(validator, Number)):
         bounds = {"more than": number.gt, "at least": number.gte, "less than": number.lt, "at most": number.lte}
         words += [f"{bound} {value:,}" for bound, value in bounds.items() if value is not None]
     return f" {', '.join(words).capitalize()}." if words else ""
