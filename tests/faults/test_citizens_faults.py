@@ -1,0 +1,136 @@
+"""Registers on their way while a process is killed: what was answered 201 is whole, and nothing is there in part."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+from tests.modules.citizens.registers import a_citizen
+from tests.postgres_places import copy_of_ready, open_directory
+from tests.running import Service
+
+from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+from kinfolk.kit.migrate import upgrade
+
+CITIZENS = 400
+TIES = CITIZENS // 2
+REGISTER = {"citizens": [a_citizen(number, relatives=[number ^ 1]) for number in range(CITIZENS)]}
+CLIENTS = 4
+Answer = httpx.Response | httpx.TransportError
+
+
+@contextmanager
+def posting(url: str) -> Iterator[list[Answer]]:
+    """Clients that send registers one after another; gives what became of them, in the end of all."""
+    answers: list[Answer] = []
+    is_over = threading.Event()
+
+    def post() -> None:
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+            while not is_over.is_set():
+                try:
+                    answers.append(client.post("/imports", json=REGISTER))
+                except httpx.TransportError as error:
+                    answers.append(error)
+                    time.sleep(0.05)
+
+    clients = [threading.Thread(target=post) for _ in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    try:
+        yield answers
+    finally:
+        is_over.set()
+        for client in clients:
+            client.join()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to pass in 30 s"
+        time.sleep(0.01)
+
+
+def added(answers: list[Answer]) -> list[int]:
+    return [
+        answer.json()["data"]["import_id"]
+        for answer in list(answers)
+        if isinstance(answer, httpx.Response) and answer.status_code == 201
+    ]
+
+
+async def sizes(url: str) -> dict[int, tuple[int, int]]:
+    """Of every import, and of every number that citizens or ties name as theirs: how many of each there are."""
+    conn = await asyncpg.connect(url)
+    try:
+        rows = await conn.fetch(
+            "SELECT import_id, (SELECT count(*) FROM citizens c WHERE c.import_id = i.import_id),"
+            " (SELECT count(*) FROM ties t WHERE t.import_id = i.import_id) FROM"
+            " (SELECT import_id FROM imports UNION SELECT import_id FROM citizens UNION SELECT import_id FROM ties) i"
+        )
+        known = {row[0] for row in await conn.fetch("SELECT import_id FROM imports")}
+    finally:
+        await conn.close()
+    assert known == {row[0] for row in rows}, "citizens without an import"
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+async def check_whole(url: str, answers: list[Answer]) -> None:
+    there = await sizes(url)
+    assert set(there.values()) == {(CITIZENS, TIES)}
+    assert set(added(answers)) <= there.keys()
+
+
+@pytest.fixture
+def killed_url(make_database: Any) -> str:
+    url: str = make_database("killed")
+    return url
+
+
+@pytest.mark.parametrize("_turn", range(2))
+async def test_the_api_is_killed(killed_url: str, _turn: int) -> None:
+    with Service("api", "--pg-url", killed_url) as service:
+        family = [service.process, *psutil.Process(service.process.pid).children(recursive=True)]
+        with posting(service.url) as answers:
+            until(lambda: len(added(answers)) >= 8)
+            for process in family:
+                os.kill(process.pid, signal.SIGKILL)
+            until(lambda: any(isinstance(answer, httpx.TransportError) for answer in answers))
+        service.process.wait()
+    await check_whole(killed_url, answers)
+
+
+async def test_postgresql_crashes_and_recovers() -> None:
+    """A backend is killed, so the server throws everybody out and starts again, as after a crash."""
+    with open_directory() as place, EmbeddedPostgres(copy_of_ready(place)) as postgres:
+        url = postgres.start()
+        await asyncio.to_thread(upgrade, url)  # Alembic runs a loop of its own
+        with Service("api", "--pg-url", url) as service, posting(service.url) as answers:
+            for _ in range(2):
+                count = len(added(answers))
+                until(lambda count=count: len(added(answers)) >= count + 8)
+                await kill_a_backend(url)
+                until(lambda count=count: len(added(answers)) >= count + 16)
+        refused = [answer for answer in answers if not (isinstance(answer, httpx.Response) and answer.is_success)]
+        assert refused, "nobody noticed: this shows nothing"
+        for answer in refused:
+            assert isinstance(answer, httpx.Response), answer
+            assert answer.status_code >= 500
+            assert answer.headers["content-type"] == "application/problem+json"
+        await check_whole(url, answers)
+
+
+async def kill_a_backend(url: str) -> None:
+    conn = await asyncpg.connect(url)
+    pid = await conn.fetchval("SELECT pid FROM pg_stat_activity WHERE application_name = 'kinfolk' LIMIT 1")
+    conn.terminate()
+    os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,137 @@
+"""Many clients at once: the kinship is that of some serial order, and readers see whole states only.
+
+Every change says in its ETag as which version it stands, so the order is known: it is replayed in a model, one change
+after another, and each answer, each reading and the end must be the model's. The same trial fails without the lock.
+
+No circle of waiting is possible: a change waits for the row of its import and holds nothing before it has that, every
+other row it locks belongs to that import, and readers lock nothing.
+"""
+
+import asyncio
+import random
+from typing import Any
+
+import httpx
+import pytest
+from tests.modules.citizens.registers import a_citizen, add, listed
+
+from kinfolk.kit.db import Connection, Database
+from kinfolk.modules.citizens import correction
+
+CLIENTS = 20
+CHANGES = 8
+READINGS = 30
+CITIZENS = range(1, 7)
+
+State = dict[int, dict[str, Any]]
+
+
+def version_of(answer: httpx.Response) -> int:
+    assert answer.status_code == 200, answer.text
+    return int(answer.headers["etag"].strip('"').split("-")[0])
+
+
+def changed(state: State, citizen_id: int, change: dict[str, Any]) -> State:
+    """The model: what one change makes of all citizens."""
+    after = {number: citizen | {"relatives": set(citizen["relatives"])} for number, citizen in state.items()}
+    after[citizen_id] |= change
+    if "relatives" in change:
+        after[citizen_id]["relatives"] = set(change["relatives"])
+        for number in after.keys() - {citizen_id}:
+            theirs = after[number]["relatives"] - {citizen_id}
+            after[number]["relatives"] = theirs | {citizen_id} if number in change["relatives"] else theirs
+    return {number: citizen | {"relatives": sorted(citizen["relatives"])} for number, citizen in after.items()}
+
+
+def presents(state: State) -> dict[str, list[dict[str, int]]]:
+    """All are born in December."""
+    buyers = [{"citizen_id": n, "presents": len(c["relatives"])} for n, c in state.items() if c["relatives"]]
+    return {str(month): buyers if month == 12 else [] for month in range(1, 13)}
+
+
+async def try_serial(client: httpx.AsyncClient, seed: int) -> None:
+    """Tie, untie and rename at random, read meanwhile; fails unless all of it fits one serial order."""
+    chance = random.Random(seed)
+    import_id = await add(client, [a_citizen(number) for number in CITIZENS])
+    changes: list[tuple[int, int, dict[str, Any], httpx.Response]] = []
+    readings: list[httpx.Response] = []
+
+    async def change_at_random() -> None:
+        for _ in range(CHANGES):
+            citizen_id = chance.choice(CITIZENS)
+            change: dict[str, Any] = {"apartment": chance.randrange(1_000)}
+            if chance.random() < 0.7:
+                change = {"relatives": chance.sample(CITIZENS, chance.randrange(len(CITIZENS)))}
+            answer = await client.patch(f"/imports/{import_id}/citizens/{citizen_id}", json=change)
+            changes.append((version_of(answer), citizen_id, change, answer))
+
+    async def read(path: str) -> None:
+        readings.extend([await client.get(f"/imports/{import_id}/{path}") for _ in range(READINGS)])
+
+    readers = (read(path) for path in ("citizens", "citizens", "citizens/birthdays"))
+    ends = await asyncio.gather(*readers, *(change_at_random() for _ in range(CLIENTS)), return_exceptions=True)
+    for failure in filter(None, ends):  # only now, when nobody is left at work
+        raise failure
+    states: list[State] = [{}, {number: a_citizen(number) for number in CITIZENS}]
+    for version, citizen_id, change, answer in sorted(changes, key=lambda each: each[0]):
+        assert version == len(states), "each change has a version of its own, and none is left out"
+        states.append(changed(states[-1], citizen_id, change))
+        assert answer.json()["data"] == states[-1][citizen_id]
+    assert await listed(client, import_id) == list(states[-1].values())
+    assert len({version_of(reading) for reading in readings}) > 5, "too few states were read to show anything"
+    for reading in readings:
+        state = states[version_of(reading)]
+        expected = presents(state) if reading.url.path.endswith("birthdays") else list(state.values())
+        assert reading.json()["data"] == expected
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_changes_are_as_if_one_came_after_another(client: httpx.AsyncClient, seed: int) -> None:
+    await try_serial(client, seed)
+
+
+async def test_without_the_lock_they_are_not(
+    client: httpx.AsyncClient, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = correction.TAKEN_IMPORT
+
+    class VersionOnly:
+        """Numbers the changes as the real one does, and lets go of the row at once."""
+
+        async def fetchrow(self, _conn: Connection, import_id: int) -> Any:
+            async with db.connection() as another:
+                return await taken.fetchrow(another, import_id=import_id)
+
+    monkeypatch.setattr(correction, "TAKEN_IMPORT", VersionOnly())
+    with pytest.raises(AssertionError):
+        await try_serial(client, 0)
+
+
+async def test_without_a_snapshot_readers_see_halves(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Database, "snapshot", Database.connection)
+    with pytest.raises(AssertionError):
+        await try_serial(client, 0)
+
+
+async def test_two_who_tie_each_other_at_once(client: httpx.AsyncClient) -> None:
+    """Both insert the same tie, and each updates a citizen whom the other's tie refers to."""
+    import_id = await add(client, [a_citizen(1), a_citizen(2)])
+    for wanted in ([1, 2], []) * 10:
+        answers = await asyncio.gather(
+            *(client.patch(f"/imports/{import_id}/citizens/{n}", json={"relatives": wanted}) for n in (1, 2))
+        )
+        assert [answer.json()["data"]["relatives"] for answer in answers] == [wanted, wanted]
+
+
+async def test_changes_of_other_imports_do_not_wait(client: httpx.AsyncClient, db: Database) -> None:
+    held, free = [await add(client, [a_citizen(1)]) for _ in range(2)]
+    async with db.transaction() as conn:
+        await correction.TAKEN_IMPORT.fetchrow(conn, import_id=held)
+        waiting = asyncio.create_task(client.patch(f"/imports/{held}/citizens/1", json={"name": "New"}))
+        answer = await asyncio.wait_for(client.patch(f"/imports/{free}/citizens/1", json={"name": "New"}), 10)
+        assert answer.status_code == 200
+        assert (await listed(client, held))[0] == a_citizen(1), "nor do readers"
+        assert not waiting.done()
+    assert (await waiting).status_code == 200
