@@ -69,7 +69,8 @@ class Log:
         self.dropped = 0
         self._handlers = handlers
         self._most_waiting = most_waiting
-        self._waiting: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
+        self._stream = handlers[0] if len(handlers) == 1 and type(handlers[0]) is _Stream else None
+        self._waiting: SimpleQueue[logging.LogRecord | bytes | None] = SimpleQueue()
         self._thread = Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
@@ -78,7 +79,8 @@ class Log:
         if self._waiting.qsize() >= self._most_waiting:
             self.dropped += 1
         else:
-            self._waiting.put(record)
+            # Rendered by whoever owes it: two threads that both work pass the interpreter's lock to and fro.
+            self._waiting.put(record if self._stream is None else self._stream.line(record))
 
     def stop(self) -> None:
         """Gives up on a reader who does not read within seconds."""
@@ -92,11 +94,13 @@ class Log:
             batch = [self._waiting.get()]
             sleep(PAUSE_SECONDS)  # a burst is then written in one go: a wake-up for each line costs more than the line
             batch += [self._waiting.get() for _ in range(self._waiting.qsize())]
-            for record in batch:
-                if record is None:
+            for owed in batch:
+                if type(owed) is bytes:
+                    self._stream.add(owed)  # type: ignore[union-attr]  # it made the line
+                elif owed is None:
                     is_open = False
                 else:
-                    self._handle(record)
+                    self._handle(owed)
             dropped = self.dropped
             if dropped > told:
                 self._handle(_Line(logging.WARNING, {"event": "log_lines_dropped", "lines": dropped - told}))
@@ -131,7 +135,12 @@ class _Stream(logging.Handler):
         self._size = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+        self.add(self.line(record))
+
+    def line(self, record: logging.LogRecord) -> bytes:
+        return f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+
+    def add(self, line: bytes) -> None:
         if self._size + len(line) > PIPE_BUF:
             self.flush()
         self._lines.append(line)
