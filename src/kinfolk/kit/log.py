@@ -10,8 +10,8 @@ import os
 import re
 import select
 import sys
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -51,15 +51,18 @@ def spent(seconds: float) -> None:
         current["db_ms"] = current.get("db_ms", 0.0) + seconds * 1_000
 
 
-@contextmanager
-def facts() -> Iterator[dict[str, Any]]:
+class facts:  # noqa: N801  # a context manager, at a third of the cost of a generator's
     """Begin a piece of work: what is noted inside lands in the dictionary given."""
-    current: dict[str, Any] = {}
-    token = _facts.set(current)
-    try:
-        yield current
-    finally:
-        _facts.reset(token)
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> dict[str, Any]:
+        current: dict[str, Any] = {}
+        self._token = _facts.set(current)
+        return current
+
+    def __exit__(self, *_error: object) -> None:
+        _facts.reset(self._token)
 
 
 class Log:
