@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from select import PIPE_BUF
 from threading import Thread
-from time import sleep
+from time import sleep, time
 from typing import Any
 
 import msgspec
@@ -235,13 +235,24 @@ class Lines(structlog.stdlib.ProcessorFormatter):
         return self._render(event)
 
 
+_ANY_LINE = logging.LogRecord("kinfolk", logging.INFO, "", 0, "", None, None).__dict__ | {"relativeCreated": 0.0}
+
+
 class _Line(logging.LogRecord):
     """The record of a piece of work: no caller to look for, nothing to interpolate."""
 
     def __init__(self, level: int, event: dict[str, Any], error: BaseException | None = None) -> None:
-        exc_info = None if error is None else (type(error), error, error.__traceback__)
-        super().__init__("kinfolk", level, "", 0, event["event"], None, exc_info)
-        self.event = event
+        now = time()
+        self.__dict__ = _ANY_LINE | {  # all that LogRecord sets, without its work, which costs more than the rest
+            "msg": event["event"],
+            "levelno": level,
+            "levelname": logging.getLevelName(level),
+            "created": now,
+            "msecs": now % 1 * 1_000,
+            "process": os.getpid(),
+            "exc_info": None if error is None else (type(error), error, error.__traceback__),
+            "event": event,
+        }
 
     def getMessage(self) -> str:  # noqa: N802  # logging's name
         """What a formatter of `--log-config` sees: all facts."""
@@ -265,7 +276,7 @@ def logfmt(event: dict[str, Any]) -> str:
     pairs = []
     for key, value in event.items():
         if type(value) is str:
-            text = value if _PLAIN.fullmatch(value) else _quoted(value)
+            text = value if value.isalnum() or _PLAIN.fullmatch(value) else _quoted(value)
         elif type(value) is float:
             text = f"{value:.2f}"
         elif value is None:
