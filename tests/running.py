@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,11 +34,15 @@ def kinfolk(*words: str, cwd: Path = REPOSITORY, **variables: str) -> subprocess
 
 
 class Service:
-    """A role that was started and says when it is ready; all it writes lands in a file."""
+    """A role that was started and says when it is ready; all it writes lands in a file.
 
-    def __init__(self, role: str, *words: str, environment: dict[str, str] | None = None, **how: Any) -> None:
+    A variable of `environment` that is None is taken out.
+    """
+
+    def __init__(self, role: str, *words: str, environment: dict[str, str | None] | None = None, **how: Any) -> None:
         self._log = Path(tempfile.mkstemp(prefix="kinfolk-service-", suffix=".log")[1])
         port = () if "--api-port" in words or "--uds" in words else ("--api-port", "0")
+        given = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")} | (environment or {})
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "kinfolk", role, *port, *words],
@@ -45,7 +50,7 @@ class Service:
                 stdout=log,
                 stderr=log,
                 cwd=REPOSITORY,
-                env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")} | (environment or {}),
+                env={name: value for name, value in given.items() if value is not None},
                 **how,
             )
 
@@ -75,7 +80,12 @@ class Service:
     @property
     def workers(self) -> list[int]:
         """The pids of its processes, the oldest first."""
-        return [child.pid for child in psutil.Process(self.process.pid).children() if "kinfolk" in child.cmdline()[0]]
+        workers = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):  # it may end this moment
+                if child.cmdline()[0].startswith("kinfolk api"):
+                    workers.append(child.pid)
+        return workers
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Ask it to end; returns the exit code."""

@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pkgutil import resolve_name
 from typing import Annotated, Any
@@ -118,28 +118,27 @@ def _serve(
     from kinfolk.kit.process import Child, Supervisor, become, listening
 
     with listening(web) as bound, metrics.shared_folder() as folder:
-        if process.user is not None:
-            become(process.user, folder)
-        log.start(logs, in_thread=False)
-
         from kinfolk.app import MODULES
         from kinfolk.kit.db import Database
         from kinfolk.kit.http.application import application
-        from kinfolk.kit.http.server import serve
+        from kinfolk.kit.http.server import server
+        from kinfolk.kit.migrate import head
 
+        head()  # is remembered for /ready
+        db = Database(url, size=database.pool_size)
+        serve = server(application(MODULES, db), db, bound, process.grace_seconds)
+        if process.user is not None:  # after everything is loaded, which may lie where only root can read
+            become(process.user, folder)
+        log.start(logs, in_thread=False)
         place = f"uds={web.uds}" if web.uds else "address={} port={}".format(*bound.getsockname()[:2])
         greeting = _greeting(bound, database) if role == "up" and web.uds is None else None
-
-        def run(on_ready: Callable[[], None]) -> None:
-            db = Database(url, size=database.pool_size)
-            serve(application(MODULES, db), db, bound, process.grace_seconds, on_ready)
 
         def announce() -> None:
             tell(f"ready role=api {place} pid={os.getpid()}")
             if greeting:
                 print(greeting, flush=True)
 
-        workers = [Child(f"api {number}", run) for number in range(1, web.workers + 1)]
+        workers = [Child(f"api {number}", serve) for number in range(1, web.workers + 1)]
         return Supervisor(role, workers, logs, process.grace_seconds).run(announce, bound.close)
 
 

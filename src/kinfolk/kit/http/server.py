@@ -1,6 +1,7 @@
 """One process that serves the application over HTTP (uvicorn, on sockets that are bound already)."""
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401  # asyncio.to_thread would load it late, see `server`
 import contextlib
 import signal
 import socket
@@ -15,6 +16,9 @@ from kinfolk.kit.http.protocol import Protocol
 from kinfolk.kit.pool import pool
 
 KEEP_ALIVE_SECONDS = 20
+
+
+Run = Callable[[Callable[[], None]], None]
 
 
 class _Server(uvicorn.Server):
@@ -32,8 +36,14 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
 
-def serve(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float, on_ready: Callable[[], None]) -> None:
-    """Answer requests until SIGTERM; then finish those under way, for `grace_seconds` at the most."""
+def server(
+    app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float
+) -> Callable[[Callable[[], None]], None]:
+    """What a child process runs: answers requests until SIGTERM, then finishes those under way within `grace_seconds`.
+
+    Everything is loaded here, in the parent: its children begin sooner, share the memory, and may be users who cannot
+    read where Python lies.
+    """
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -47,13 +57,19 @@ def serve(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(grace_seconds)),
     )
-    server = _Server(config, on_ready)
+    config.load()
+    loop_factory = config.get_loop_factory()
 
-    async def until_told() -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
-        async with db:
-            await server.serve(sockets=[bound])
-        pool().close()
+    def run(on_ready: Callable[[], None]) -> None:
+        server = _Server(config, on_ready)
 
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(until_told())
+        async def until_told() -> None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
+            async with db:
+                await server.serve(sockets=[bound])
+            pool().close()
+
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(until_told())
+
+    return run
