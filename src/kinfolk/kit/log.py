@@ -98,7 +98,7 @@ class Log:
             sleep(PAUSE_SECONDS)  # a burst is then written in one go: a wake-up for each line costs more than the line
             batch += [self._waiting.get() for _ in range(self._waiting.qsize())]
             for owed in batch:
-                if type(owed) is bytes:
+                if isinstance(owed, bytes):
                     self._stream.add(owed)  # type: ignore[union-attr]  # it made the line
                 elif owed is None:
                     is_open = False
@@ -106,7 +106,9 @@ class Log:
                     self._handle(owed)
             dropped = self.dropped
             if dropped > told:
-                self._handle(_Line(logging.WARNING, {"event": "log_lines_dropped", "lines": dropped - told}))
+                self._handle(
+                    _Line(logging.WARNING, {"level": "warning", "event": "log_lines_dropped", "lines": dropped - told})
+                )
                 told = dropped
             for handler in self._handlers:
                 handler.flush()
@@ -240,6 +242,8 @@ _ANY_LINE = logging.LogRecord("kinfolk", logging.INFO, "", 0, "", None, None).__
 
 class _Line(logging.LogRecord):
     """The record of a piece of work: no caller to look for, nothing to interpolate."""
+
+    event: dict[str, Any]
 
     def __init__(self, level: int, event: dict[str, Any], error: BaseException | None = None) -> None:
         now = time()

@@ -117,17 +117,18 @@ class Request(litestar.Request[Any, Any, Any]):
     def has_seen(self, tag: str) -> bool:
         """Does If-None-Match name this entity tag, in whatever coding (RFC 9110, 13.1.2)?"""
         header = self._whole_header("if-none-match")
-        return header == "*" or tag in _tags(header, weak=True)
+        return header is not None and (header == "*" or tag in _tags(header, weak=True))
 
     def require(self, tag: str) -> None:
         """Raise StaleTag if there is an If-Match that does not name this entity tag (RFC 9110, 13.1.1)."""
         header = self._whole_header("if-match")
-        if header not in {"", "*"} and tag not in _tags(header, weak=False):
+        if header is not None and header != "*" and tag not in _tags(header, weak=False):
             raise StaleTag
 
-    def _whole_header(self, name: str) -> str:
-        """A list may come in several headers of one name (RFC 9110, 5.3); empty if there is none."""
-        return ",".join(self.headers.getall(name, [])).strip()
+    def _whole_header(self, name: str) -> str | None:
+        """A list may come in several headers of one name (RFC 9110, 5.3); None if there is none."""
+        found = self.headers.getall(name, [])
+        return ",".join(found).strip() if found else None
 
 
 def entity_tag(*parts: object) -> str:
