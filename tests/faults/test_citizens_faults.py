@@ -17,6 +17,7 @@ from tests.modules.citizens.registers import a_citizen
 from tests.postgres_places import copy_of_ready, open_directory
 from tests.running import Service
 
+from kinfolk.kit.db import Database
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.migrate import upgrade
 
@@ -70,16 +71,13 @@ def added(answers: list[Answer]) -> list[int]:
 
 async def sizes(url: str) -> dict[int, tuple[int, int]]:
     """Of every import, and of every number that citizens or ties name as theirs: how many of each there are."""
-    conn = await asyncpg.connect(url)
-    try:
+    async with Database(url, size=1) as db, db.snapshot() as conn:
         rows = await conn.fetch(
             "SELECT import_id, (SELECT count(*) FROM citizens c WHERE c.import_id = i.import_id),"
             " (SELECT count(*) FROM ties t WHERE t.import_id = i.import_id) FROM"
             " (SELECT import_id FROM imports UNION SELECT import_id FROM citizens UNION SELECT import_id FROM ties) i"
         )
         known = {row[0] for row in await conn.fetch("SELECT import_id FROM imports")}
-    finally:
-        await conn.close()
     assert known == {row[0] for row in rows}, "citizens without an import"
     return {row[0]: (row[1], row[2]) for row in rows}
 
