@@ -98,7 +98,7 @@ class Log:
             sleep(PAUSE_SECONDS)  # a burst is then written in one go: a wake-up for each line costs more than the line
             batch += [self._waiting.get() for _ in range(self._waiting.qsize())]
             for owed in batch:
-                if type(owed) is bytes:
+                if isinstance(owed, bytes):
                     self._stream.add(owed)  # type: ignore[union-attr]  # it made the line
                 elif owed is None:
                     is_open = False
@@ -141,7 +141,12 @@ class _Stream(logging.Handler):
         self.add(self.line(record))
 
     def line(self, record: logging.LogRecord) -> bytes:
-        return f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+        try:
+            text = self.format(record)
+        except Exception as error:  # what a library logs wrongly must end neither the work nor the writing thread
+            wrong = {"level": "error", "event": "unreadable_log_record", "logger": record.name, "reason": repr(error)}
+            text = self.format(_Line(logging.ERROR, wrong))
+        return f"{text}\n".encode("utf-8", "backslashreplace")
 
     def add(self, line: bytes) -> None:
         if self._size + len(line) > PIPE_BUF:
@@ -240,6 +245,8 @@ _ANY_LINE = logging.LogRecord("kinfolk", logging.INFO, "", 0, "", None, None).__
 
 class _Line(logging.LogRecord):
     """The record of a piece of work: no caller to look for, nothing to interpolate."""
+
+    event: dict[str, Any]
 
     def __init__(self, level: int, event: dict[str, Any], error: BaseException | None = None) -> None:
         now = time()
