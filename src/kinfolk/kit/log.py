@@ -51,7 +51,7 @@ def spent(seconds: float) -> None:
         current["db_ms"] = current.get("db_ms", 0.0) + seconds * 1_000
 
 
-class facts:  # noqa: N801  # a context manager, at a third of the cost of a generator's
+class facts:  # noqa: N801  # a context manager, at a fifth of the cost of a generator's
     """Begin a piece of work: what is noted inside lands in the dictionary given."""
 
     __slots__ = ("_token",)
