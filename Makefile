@@ -1,6 +1,6 @@
 # Habits. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check db bench docs migration lock
+.PHONY: help run test check db migration docs lock bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z -]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
