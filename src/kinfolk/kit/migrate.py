@@ -22,6 +22,7 @@ from kinfolk.kit import db
 from kinfolk.kit.ending import FAILED, Ended, Missing, WrongSetting
 
 OLDEST_MAJOR = 15
+CONNECT_SECONDS = 10
 LOCK = 7_305_811  # the key of the advisory lock, any number that nobody else takes
 
 
@@ -114,11 +115,11 @@ def run_migrations(context: Any) -> None:
 
 async def _connect(url: str) -> Any:
     try:
-        conn = await asyncpg.connect(url, timeout=10)
+        conn = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
     except asyncpg.exceptions.ClientConfigurationError as error:
         raise WrongSetting(f"--pg-url: {error}") from error
     except db.NOT_LET_IN as error:
-        reason = str(error) or "no answer within 10 seconds"
+        reason = str(error) or f"no answer within {CONNECT_SECONDS} seconds"
         raise Missing(f"PostgreSQL does not let us in: {reason}") from error
     version = conn.get_server_version()
     if version.major < OLDEST_MAJOR:
