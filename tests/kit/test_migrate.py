@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,11 +99,10 @@ def test_nothing_is_left_at_the_base(fresh: str) -> None:
     assert schema(fresh) == []
 
 
-async def test_it_is_known_whether_the_database_is_current(make_database: Any) -> None:
-    url = make_database("currency", is_empty=True)
-    conn = await asyncpg.connect(url)
+async def test_it_is_known_whether_the_database_is_current(fresh: str) -> None:
+    conn = await asyncpg.connect(fresh)
     assert not await migrate.is_current(conn)
-    await asyncio.to_thread(migrate.upgrade, url)
+    await asyncio.to_thread(migrate.upgrade, fresh)
     assert await migrate.is_current(conn)
     await conn.execute("UPDATE alembic_version SET version_num = 'older'")
     assert not await migrate.is_current(conn)
@@ -112,22 +110,10 @@ async def test_it_is_known_whether_the_database_is_current(make_database: Any) -
 
 
 def test_ten_starts_at_once_migrate_once(fresh: str) -> None:
-    # In threads: ten processes would say the same after half a minute. Each has a connection of its own.
-    with ThreadPoolExecutor(10) as pool:
-        program = [
-            sys.executable,
-            "-c",
-            "import sys; from kinfolk.kit.migrate import upgrade; upgrade(sys.argv[1])",
-            fresh,
-        ]
-        environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
-        done = list(
-            pool.map(
-                lambda _: subprocess.run(program, capture_output=True, text=True, env=environment, check=False),
-                range(10),
-            )
-        )
-    assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 10
+    program = [sys.executable, "-c", "import sys; from kinfolk.kit.migrate import upgrade; upgrade(sys.argv[1])", fresh]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
+    starts = [subprocess.Popen(program, stderr=subprocess.PIPE, env=environment, text=True) for _ in range(10)]
+    assert [(start.communicate(timeout=90)[1], start.returncode) for start in starts] == [("", 0)] * 10
     assert rows(fresh, "SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]
 
 
@@ -146,7 +132,7 @@ def test_a_new_revision_is_a_good_file(fresh: str, tmp_path: Path) -> None:
     tables = package / "modules" / "citizens" / "tables.py"
     tables.write_text(
         tables.read_text() + 'Table("pets", metadata, Column("pet_id", BigInteger, Identity(), primary_key=True),'
-        ' Column("kind", Enum("cat", "dog", name="pet_kind"), nullable=False))\n'
+        ' Column("name", Text, nullable=False, index=True))\n'
     )
     where = {"PYTHONPATH": str(tmp_path / "src"), "KINFOLK_PG_URL": fresh}
     done = kinfolk("db", "revision", "-m", "pets, at last", "--autogenerate", "--rev-id", "9999", cwd=tmp_path, **where)
@@ -154,8 +140,8 @@ def test_a_new_revision_is_a_good_file(fresh: str, tmp_path: Path) -> None:
     made = package / "migrations" / "versions" / "9999_pets_at_last.py"
     text = made.read_text()
     assert text.startswith('"""pets, at last."""\n')
-    assert f"down_revision: str | Sequence[str] | None = {REVISIONS[-1]!r}".replace("'", '"') in text.replace("'", '"')
-    assert 'name=op.f("pk_pets")' in text.replace("'", '"')
+    assert f'down_revision: str | Sequence[str] | None = "{REVISIONS[-1]}"\n' in text
+    assert 'name=op.f("pk_pets")' in text
     ruff = Path(sys.executable).with_name("ruff")
     settings = ["--config", REPOSITORY / "pyproject.toml"]
     subprocess.run([ruff, "check", "--no-cache", *settings, made], check=True)

@@ -2,6 +2,8 @@
 
 import asyncio
 import importlib.util
+import shutil
+import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from typing import Any
 import asyncpg
 from alembic import command
 from alembic.config import CommandLine, Config
-from alembic.script import ScriptDirectory
+from alembic.script import ScriptDirectory, write_hooks
 from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -39,8 +41,19 @@ def config(url: str, options: Any = None) -> Config:
     made = Config(cmd_opts=options, stdout=sys.stdout)
     made.set_main_option("script_location", str(folder()).replace("%", "%%"))
     made.set_main_option("file_template", "%%(rev)s_%%(slug)s")
+    made.set_section_option("post_write_hooks", "hooks", "tidied")
+    made.set_section_option("post_write_hooks", "tidied.type", "tidied")
     made.attributes["url"] = url
     return made
+
+
+@write_hooks.register("tidied")
+def _tidied(path: str, _options: Any) -> None:
+    """Format a new migration, where there are the tools of development."""
+    ruff = shutil.which("ruff", path=Path(sys.executable).parent)
+    if ruff is not None:
+        for words in (["check", "--fix"], ["format"]):
+            subprocess.run([ruff, *words, "--quiet", path], check=True)
 
 
 @cache
