@@ -83,7 +83,7 @@ class Service:
         workers = []
         for child in psutil.Process(self.process.pid).children():
             with suppress(psutil.Error):  # it may end this moment
-                if child.cmdline()[0].startswith("kinfolk api"):
+                if "".join(child.cmdline()).startswith("kinfolk api"):
                     workers.append(child.pid)
         return workers
 

@@ -81,9 +81,10 @@ class Database:
         Raises DatabaseAway when there is none within `wait_seconds`, or when it is lost. What the code inside raises
         on its own account, be it a TimeoutError, stays what it is.
         """
-        assert self._pool is not None, "the database is not open"
+        pool = self._pool
+        assert pool is not None, "the database is not open"
         try:
-            conn = await self._pool.acquire(timeout=self._wait_seconds)
+            conn = await pool.acquire(timeout=self._wait_seconds)
         except NOT_LET_IN as error:
             raise _away(error) from error
         try:
@@ -91,11 +92,11 @@ class Database:
         except AWAY as error:
             raise _away(error) from error
         except asyncpg.InterfaceError as error:
-            if conn.is_closed():
+            if _is_lost(conn):
                 raise _away(error) from error
             raise
         finally:
-            await self._pool.release(conn)
+            await pool.release(conn)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -108,6 +109,13 @@ class Database:
         """A connection that may only read, and whose statements all see one state of the database."""
         async with self.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
             yield conn
+
+
+def _is_lost(conn: Connection) -> bool:
+    try:
+        return conn.is_closed()
+    except asyncpg.InterfaceError:  # the pool takes a connection that closes out of our hands
+        return True
 
 
 def _away(error: Exception) -> DatabaseAway:

@@ -2,6 +2,8 @@
 
 import asyncio
 import importlib.util
+import shutil
+import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from typing import Any
 import asyncpg
 from alembic import command
 from alembic.config import CommandLine, Config
-from alembic.script import ScriptDirectory
+from alembic.script import ScriptDirectory, write_hooks
 from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -22,6 +24,7 @@ from kinfolk.kit import db
 from kinfolk.kit.ending import FAILED, Ended, Missing, WrongSetting
 
 OLDEST_MAJOR = 15
+CONNECT_SECONDS = 10
 LOCK = 7_305_811  # the key of the advisory lock, any number that nobody else takes
 
 
@@ -38,8 +41,19 @@ def config(url: str, options: Any = None) -> Config:
     made = Config(cmd_opts=options, stdout=sys.stdout)
     made.set_main_option("script_location", str(folder()).replace("%", "%%"))
     made.set_main_option("file_template", "%%(rev)s_%%(slug)s")
+    made.set_section_option("post_write_hooks", "hooks", "tidied")
+    made.set_section_option("post_write_hooks", "tidied.type", "tidied")
     made.attributes["url"] = url
     return made
+
+
+@write_hooks.register("tidied")
+def _tidied(path: str, _options: Any) -> None:
+    """Format a new migration, where there are the tools of development."""
+    ruff = shutil.which("ruff", path=Path(sys.executable).parent)
+    if ruff is not None:
+        for words in (["check", "--fix"], ["format"]):
+            subprocess.run([ruff, *words, "--quiet", path], check=True)
 
 
 @cache
@@ -114,11 +128,11 @@ def run_migrations(context: Any) -> None:
 
 async def _connect(url: str) -> Any:
     try:
-        conn = await asyncpg.connect(url, timeout=10)
+        conn = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
     except asyncpg.exceptions.ClientConfigurationError as error:
         raise WrongSetting(f"--pg-url: {error}") from error
     except db.NOT_LET_IN as error:
-        reason = str(error) or "no answer within 10 seconds"
+        reason = str(error) or f"no answer within {CONNECT_SECONDS} seconds"
         raise Missing(f"PostgreSQL does not let us in: {reason}") from error
     version = conn.get_server_version()
     if version.major < OLDEST_MAJOR:

@@ -1,0 +1,170 @@
+"""Connections and transactions, and the database going away and coming back."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import asyncpg
+import httpx
+import pytest
+from tests.modules.citizens.registers import a_citizen
+from tests.postgres_places import copy_of_ready, open_directory
+from tests.running import Service
+
+from kinfolk.kit.db import Database, DatabaseAway
+from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+from kinfolk.kit.log import facts
+from kinfolk.kit.migrate import upgrade
+
+
+@pytest.fixture
+async def small(pg_url: str) -> AsyncIterator[Database]:
+    """Two connections, and little patience."""
+    async with Database(pg_url, size=2, wait_seconds=0.3) as small:
+        async with small.connection() as conn:
+            await conn.execute("DROP TABLE IF EXISTS words; CREATE TABLE words (word text)")
+        yield small
+
+
+async def words(db: Database) -> list[str]:
+    async with db.connection() as conn:
+        return [row[0] for row in await conn.fetch("SELECT word FROM words ORDER BY word")]
+
+
+async def test_a_transaction_is_kept_whole_or_not_at_all(small: Database) -> None:
+    async with small.transaction() as conn:
+        await conn.execute("INSERT INTO words VALUES ('kept')")
+        assert await words(small) == []
+
+    async def lose(error: BaseException) -> None:
+        async with small.transaction() as conn:
+            await conn.execute("INSERT INTO words VALUES ('lost')")
+            raise error
+
+    for error in (ValueError("on the way"), asyncio.CancelledError()):
+        with pytest.raises(type(error)):
+            await lose(error)
+    assert await words(small) == ["kept"]
+
+
+async def test_a_snapshot_sees_one_state_and_changes_nothing(small: Database) -> None:
+    async with small.snapshot() as conn:
+        assert await conn.fetchval("SELECT count(*) FROM words") == 0
+        async with small.connection() as other:
+            await other.execute("INSERT INTO words VALUES ('new')")
+        assert await conn.fetchval("SELECT count(*) FROM words") == 0
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await conn.execute("INSERT INTO words VALUES ('mine')")
+    assert await words(small) == ["new"]
+
+
+async def test_connections_are_set_up(small: Database) -> None:
+    async with small.connection() as conn:
+        shown = [await conn.fetchval(f"SHOW {name}") for name in ("jit", "timezone", "application_name")]
+    assert shown == ["off", "UTC", "kinfolk"]
+
+
+async def test_who_waits_for_a_connection_gets_it_or_is_told(small: Database) -> None:
+    async with small.connection(), small.connection():
+        begun = time.monotonic()
+        with facts() as noted, pytest.raises(DatabaseAway) as away:
+            async with small.connection():
+                pytest.fail("there are only two")
+        assert 0.2 < time.monotonic() - begun < 3
+        assert away.value.answer_headers() == {"retry-after": "5"}
+        assert noted["database"].startswith("TimeoutError")
+
+    async def hold() -> None:
+        async with small.connection():
+            await asyncio.sleep(0.05)
+
+    await asyncio.gather(*(hold() for _ in range(4)))
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError("of an outside service"), ConnectionResetError("of somebody else"), OSError("a full disk")]
+)
+async def test_what_has_nothing_to_do_with_the_database_stays_what_it_is(small: Database, error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        async with small.transaction():
+            raise error
+
+
+async def test_a_mistake_of_ours_is_no_absence(small: Database) -> None:
+    with pytest.raises(asyncpg.InterfaceError, match="expects 1 argument"):
+        async with small.transaction() as conn:
+            await conn.fetch("SELECT $1::int")
+    with pytest.raises(asyncpg.UndefinedTableError):
+        async with small.transaction() as conn:
+            await conn.fetch("SELECT * FROM nowhere")
+
+
+@pytest.mark.parametrize("is_within", [True, False], ids=["within a statement", "between statements"])
+async def test_a_lost_connection_is_an_absence_and_then_replaced(small: Database, is_within: bool) -> None:
+    async def be_cut_off() -> None:
+        async with small.transaction() as conn, small.connection() as other:
+            pid = conn.get_server_pid()
+            asleep = asyncio.ensure_future(conn.execute("SELECT pg_sleep(20)")) if is_within else None
+            await asyncio.sleep(0.1)
+            assert await other.fetchval("SELECT pg_terminate_backend($1)", pid)
+            await asyncio.sleep(0.2)
+            if asleep is not None:
+                await asleep
+            await conn.execute("SELECT 1")
+
+    with pytest.raises(DatabaseAway):
+        await be_cut_off()
+    assert await words(small) == []
+
+
+async def test_a_connection_at_work_does_not_hold_up_the_end(pg_url: str) -> None:
+    begun = time.monotonic()
+    async with Database(pg_url, size=1, wait_seconds=0.3) as db:
+        held = db.connection()
+        await held.__aenter__()
+    assert time.monotonic() - begun < 5
+    with pytest.raises(AssertionError, match="not open"):
+        async with db.connection():
+            pytest.fail("it is closed")
+    await held.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/kin", "postgresql://kinfolk:wrong@{place}"])
+async def test_a_server_that_does_not_let_us_in_is_away(pg_url: str, url: str) -> None:
+    async with Database(url.format(place=pg_url.partition("@")[2]), wait_seconds=5) as db:
+        with facts() as noted, pytest.raises(DatabaseAway):
+            async with db.connection():
+                pytest.fail("there is none")
+        assert "Error" in noted["database"]
+
+
+def test_a_service_outlives_its_database() -> None:
+    with open_directory() as place:
+        postgres = EmbeddedPostgres(copy_of_ready(place))
+        url = postgres.start()
+        try:
+            upgrade(url)
+            with Service("api", "--pg-url", url) as service, httpx.Client(base_url=service.url, timeout=30) as client:
+
+                def post() -> httpx.Response:
+                    return client.post("/imports", json={"citizens": [a_citizen(1)]})
+
+                assert post().status_code == 201
+                postgres.stop()
+                for _ in range(2):
+                    away = post()
+                    assert away.status_code == 503
+                    assert away.headers["retry-after"] == "5"
+                    assert away.json()["type"] == "/problems/database-away"
+                assert client.get("/ready").status_code == 503
+                assert client.get("/health").status_code == 200
+                assert postgres.start() == url
+                assert post().status_code == 201
+                assert client.get("/ready").status_code == 200
+                service.end(signal.SIGTERM)
+                assert "status=503" in service.log
+                assert "database=" in service.log
+                assert "Traceback" not in service.log
+        finally:
+            postgres.stop()
