@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import kinfolk.kit.http.protocol  # noqa: F401  # has problems of its own, which the application does not know
 from kinfolk.app import MODULES
 from kinfolk.kit.http.application import describe
 from kinfolk.kit.http.pages import list_of_problems

@@ -42,7 +42,7 @@ _DOCS_START = b"""SwaggerUIBundle({
 _PROBLEMS_HEAD = """# Problems
 
 Every refusal of Kinfolk is a document of the type `application/problem+json` (RFC 9457). Its `type` is `/problems/` and
-a name of this list, and leads to the same words on a running service. Made by `make docs`; do not edit.
+a name of this list, and leads to the same words on a running service. Made by `make openapi`; do not edit.
 
 | status | name | meaning |
 |---|---|---|
