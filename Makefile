@@ -3,7 +3,7 @@
 .PHONY: help run test check db migration docs lock bench
 
 help: ## list the targets
-	@sed -n 's/^\([a-z -]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 run: ## start everything
 	@./run

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from settings_page import page
 
+import kinfolk.kit.http.protocol  # noqa: F401  # has problems of its own, which the application does not know
 from kinfolk.app import MODULES
 from kinfolk.kit.http.application import describe
 from kinfolk.kit.http.pages import list_of_problems

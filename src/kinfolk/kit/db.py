@@ -38,6 +38,11 @@ NOT_LET_IN: tuple[type[Exception], ...] = (OSError, TimeoutError, asyncpg.Postgr
 """What connecting may raise."""
 
 
+# Plans must not depend on statistics: those of a new import are not there yet, and a session keeps the plan by which
+# it checks a foreign key, made perhaps when the table was tiny. Where an index fits, it is taken.
+SESSION = {"application_name": "kinfolk", "timezone": "UTC", "jit": "off", "enable_seqscan": "off"}
+
+
 class DatabaseAway(problems.Unavailable):
     """The database does not answer just now."""
 
@@ -61,7 +66,7 @@ class Database:
             timeout=self._wait_seconds,
             max_inactive_connection_lifetime=600,
             reset=_nothing_to_reset,
-            server_settings={"application_name": "kinfolk", "jit": "off", "timezone": "UTC"},
+            server_settings=SESSION,
         )
         await self._pool
         return self

@@ -106,7 +106,7 @@ class NotFound(Problem):
 
 
 class MethodNotAllowed(Problem):
-    """This address does not take that method."""
+    """This is not done here."""
 
     status = 405
 
@@ -130,7 +130,7 @@ class PreconditionFailed(Problem):
 
 
 class TooLarge(Problem):
-    """The body is larger than this address takes."""
+    """This is more than we take."""
 
     status = 413
 

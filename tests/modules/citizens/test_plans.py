@@ -114,7 +114,6 @@ async def test_a_new_import_is_answered_as_fast_as_an_analyzed_one(crowded: tupl
     assert {path for path in PATHS if fresh[path] > GENEROUS_RATIO * later[path]} == set(), (fresh, later)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="asked of kit/db.py: enable_seqscan=off for each session")
 @only_stale
 async def test_an_old_import_is_read_by_its_index(crowded: tuple[Database, int, int]) -> None:
     """Statistics that know one import only take it for the whole table."""
@@ -124,7 +123,6 @@ async def test_an_old_import_is_read_by_its_index(crowded: tuple[Database, int, 
             assert "Seq Scan" not in await plan(conn, statement, import_id=first, **values), name
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="asked of migration 0001: no statistics of import_id")
 @only_stale
 async def test_relatives_are_found_by_both_ends(crowded: tuple[Database, int, int]) -> None:
     """An import that the statistics do not know is no reason to read all its ties."""
@@ -141,7 +139,6 @@ async def whole_scans(db: Database) -> int:
         return await conn.fetchval("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'citizens'")
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="asked of kit/db.py: enable_seqscan=off for each session")
 async def test_foreign_keys_are_checked_by_index(empty_url: str) -> None:
     """A session keeps its plan for checking a tie: made on a tiny table, it would scan the large one for each tie."""
     async with Database(empty_url, size=1) as db:

@@ -24,7 +24,7 @@ PROBLEM_JSON = b"application/problem+json"
 CODINGS = ("zstd", "br", "gzip")
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
-_TAG = re.compile(r'\s*(W/)?"([^"]*)"\s*(?:,|$)')
+_TAG = re.compile(r'[\s,]*(W/)?"([^"]*)"\s*(?=,|$)')
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -137,10 +137,12 @@ def entity_tag(*parts: object) -> str:
 
 
 def _tags(header: str, *, weak: bool) -> set[str]:
-    """The tags of a header, each as it stands for the body without a coding (see compression)."""
+    """The tags of a list, each as it stands for the body without a coding (see compression); none if it is no list."""
     tags = set()
-    for match in _TAG.finditer(header):
+    position = 0
+    while match := _TAG.match(header, position):
+        position = match.end()
         if weak or not match[1]:
             bare, _, coding = match[2].rpartition(".")
             tags.add(f'"{bare if coding in CODINGS else match[2]}"')
-    return tags
+    return set() if header[position:].strip(" ,") else tags

@@ -127,11 +127,11 @@ class _Exchange:
     def refusal(self) -> problems.Problem | None:
         """Why this request goes no further.
 
-        Each thing has one address: no trailing slash, and no slash hidden as %2F. And a page of another site must not
+        Each thing has one address: no trailing slash, no double one, none hidden as %2F. And a page of another site must not
         use its visitor's browser to reach us (Fetch Metadata Request Headers, 2.3).
         """
         path = self.scope["path"]
-        if (len(path) > 1 and path.endswith("/")) or b"%2f" in self.scope["raw_path"].lower():
+        if (len(path) > 1 and path.endswith("/")) or "//" in path or b"%2f" in self.scope["raw_path"].lower():
             return NoSuchPlace()
         if self._is_cross_site and self.method not in SAFE_METHODS:
             return CrossSite()

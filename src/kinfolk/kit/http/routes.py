@@ -60,7 +60,8 @@ def _route(method: HttpMethod, path: str, operation: Operation) -> Callable[[Han
         handle.__name__ = function.__name__
         handle.__doc__ = function.__doc__
         place = _ID.sub(r"{\1:str}", path)
-        return route(place, http_method=[method], opt={"operation": operation}, include_in_schema=False)(handle)
+        # The status is the Answer's own; left alone, Litestar would take DELETE for one that never has a body.
+        return route(place, http_method=[method], status_code=200, opt={"operation": operation})(handle)
 
     return decorate
 

@@ -1,0 +1,166 @@
+"""An application of routes that show what a route is given, in this process."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from litestar.types import Receive, Scope, Send
+from msgspec import Meta, Struct
+
+from kinfolk.kit import problems
+from kinfolk.kit.db import Database
+from kinfolk.kit.http import Answer, Header, Query, Request, delete, get, patch, post, put
+from kinfolk.kit.http.application import application
+from kinfolk.kit.module import Module
+
+LIMIT_BYTES = 100_000
+LONG = "Ж" * 40_000
+SECRET = "the secret of the failing route"
+
+
+class NoSuchThing(problems.NotFound):
+    """There is no such thing."""
+
+
+class Part(Struct):
+    word: Annotated[str, Meta(min_length=2, max_length=5)]
+
+
+class Thing(Struct, forbid_unknown_fields=True):
+    """A thing of parts."""
+
+    parts: Annotated[list[Part], Meta(min_length=1, max_length=3)]
+    sizes: list[Annotated[int, Meta(ge=1, le=9, multiple_of=2)]] = []
+
+
+class Sum(Struct):
+    size: int
+    sha256: str
+
+
+@post("/sums", takes=Thing, gives={201: Sum}, refuses=[problems.InvalidDocument])
+async def post_sum(request: Request) -> Answer:
+    """Tell size and hash of the body."""
+    body = await request.bytes(LIMIT_BYTES)
+    return Answer.of(Sum(len(body), hashlib.sha256(body).hexdigest()), 201)
+
+
+@put("/things/{thing_id}", takes=Thing, gives={200: Thing}, query=[Query("deep", "How deep.", {"type": "integer"})])
+async def put_thing(request: Request) -> Answer:
+    """Keep a thing.
+
+    It is not really kept.
+    """
+    request.number("thing_id", NoSuchThing)
+    return Answer.of(await request.document(Thing))
+
+
+@get(
+    "/things/{thing_id}", gives={200: Thing, 304: None}, refuses=[NoSuchThing], reads=[Header("If-None-Match", "Seen.")]
+)
+async def get_thing(request: Request) -> Answer:
+    """A long thing."""
+    request.number("thing_id", NoSuchThing)
+    tag = '"v1"'
+    if request.has_seen(tag):
+        return Answer(status=304, headers={"etag": tag})
+    return Answer.of({"long": LONG[: int(request.query_params.get("size", "40000"))]}, headers={"etag": tag})
+
+
+@patch("/things/{thing_id}", gives={200: Thing})
+async def patch_thing(request: Request) -> Answer:
+    """Change a thing."""
+    request.require('"v1"')
+    return Answer.of({"key": request.idempotency_key(), "place": request.place("/things/1")})
+
+
+@delete("/things/{thing_id}", gives={204: None})
+async def delete_thing(_request: Request) -> Answer:
+    """Forget a thing."""
+    return Answer(status=204)
+
+
+@get("/failing", gives={200: "text/plain"})
+async def get_failing(_request: Request) -> Answer:
+    """Fail before the answer."""
+    raise RuntimeError(SECRET)
+
+
+class HalfAnAnswer(Answer):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"20")]}
+        await send(start)  # type: ignore[arg-type]
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise RuntimeError(SECRET)
+
+
+@get("/failing-late", gives={200: "text/plain"})
+async def get_failing_late(_request: Request) -> Answer:
+    """Fail in the middle of the answer."""
+    return HalfAnAnswer()
+
+
+class Streamed(Answer):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        for _ in range(3):
+            await send({"type": "http.response.body", "body": b"x" * 2_000, "more_body": True})
+            await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@get("/streamed", gives={200: "text/plain"})
+async def get_streamed(_request: Request) -> Answer:
+    """An answer in pieces."""
+    return Streamed()
+
+
+@get("/picture", gives={200: "image/png"})
+async def get_picture(_request: Request) -> Answer:
+    """What is packed already."""
+    return Answer(b"\0" * 5_000, media_type=b"image/png")
+
+
+PLANTED = Module(
+    name="planted",
+    description="Routes for tests.",
+    is_at_root=True,
+    routes=[
+        post_sum,
+        put_thing,
+        get_thing,
+        patch_thing,
+        delete_thing,
+        get_failing,
+        get_failing_late,
+        get_streamed,
+        get_picture,
+    ],
+)
+
+
+@pytest.fixture(scope="session")
+async def planted(db: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the planted routes."""
+    transport = httpx.ASGITransport(application([PLANTED], db), raise_app_exceptions=False)  # type: ignore[arg-type]
+    headers = {"accept-encoding": "identity"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk", headers=headers) as client:
+        yield client
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The lines that are written to the log."""
+    written: list[dict[str, Any]] = []
+
+    def write(event: dict[str, Any], level: int = 20, error: BaseException | None = None) -> None:
+        written.append({"levelno": level, "error": error, **event})
+
+    monkeypatch.setattr("kinfolk.kit.log.write_line", write)
+    return written
+
+
+Pieces = Callable[[], AsyncIterator[bytes]]

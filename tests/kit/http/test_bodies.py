@@ -1,0 +1,210 @@
+"""What becomes of a request's body: its bound, its packing, its charset, and clients that stop half-way."""
+
+import asyncio
+import gzip
+import hashlib
+import json
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from tests.kit.http.conftest import LIMIT_BYTES, PLANTED
+
+from kinfolk.kit.db import Database
+from kinfolk.kit.http.application import application
+from kinfolk.kit.http.bodies import MOST_MEMBERS
+
+GZIP = {"content-encoding": "gzip"}
+
+
+async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+def is_whole(answer: httpx.Response, body: bytes) -> bool:
+    assert answer.status_code == 201, answer.text
+    return answer.json() == {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+
+
+def kind(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    return answer.status_code, answer.json()["type"].removeprefix("/problems/")
+
+
+async def test_a_body_up_to_the_limit_is_taken_and_one_byte_more_is_not(planted: httpx.AsyncClient) -> None:
+    most = b"x" * LIMIT_BYTES
+    assert is_whole(await planted.post("/sums", content=most), most)
+    answer = await planted.post("/sums", content=most + b"x")
+    assert kind(answer) == (413, "body-too-large")
+    assert answer.json()["limit_bytes"] == LIMIT_BYTES
+
+
+async def test_a_body_of_no_told_length_is_counted(planted: httpx.AsyncClient) -> None:
+    most = b"x" * LIMIT_BYTES
+    assert is_whole(await planted.post("/sums", content=pieces(most[:7], b"", most[7:])), most)
+    assert kind(await planted.post("/sums", content=pieces(most, b"x"))) == (413, "body-too-large")
+
+
+async def test_no_body_is_an_empty_one(planted: httpx.AsyncClient) -> None:
+    assert is_whole(await planted.post("/sums"), b"")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", " GZIP "])
+async def test_gzip_is_unpacked(planted: httpx.AsyncClient, coding: str) -> None:
+    packed = gzip.compress(b"0123456789" * 1_000)
+    headers = {"content-encoding": coding}
+    assert is_whole(await planted.post("/sums", content=packed, headers=headers), b"0123456789" * 1_000)
+    bytewise = pieces(*(packed[i : i + 1] for i in range(len(packed))))
+    assert is_whole(await planted.post("/sums", content=bytewise, headers=headers), b"0123456789" * 1_000)
+
+
+async def test_gzip_of_several_members_is_one_body(planted: httpx.AsyncClient) -> None:
+    packed = gzip.compress(b"one") + gzip.compress(b"") + gzip.compress(b"two")
+    assert is_whole(await planted.post("/sums", content=packed, headers=GZIP), b"onetwo")
+
+
+async def test_members_have_an_end(planted: httpx.AsyncClient) -> None:
+    empty = gzip.compress(b"")
+    assert is_whole(await planted.post("/sums", content=empty * MOST_MEMBERS, headers=GZIP), b"")
+    answer = await planted.post("/sums", content=empty * (MOST_MEMBERS + 1), headers=GZIP)
+    assert kind(answer) == (400, "broken-body")
+    assert "members" in answer.json()["detail"]
+
+
+async def test_the_limit_is_for_what_a_body_unpacks_to(planted: httpx.AsyncClient) -> None:
+    most = b"x" * LIMIT_BYTES
+    assert is_whole(await planted.post("/sums", content=gzip.compress(most), headers=GZIP), most)
+    answer = await planted.post("/sums", content=gzip.compress(most + b"x"), headers=GZIP)
+    assert kind(answer) == (413, "body-too-large")
+
+
+async def test_packing_that_unpacks_to_nothing_is_counted_too(planted: httpx.AsyncClient) -> None:
+    packing = zlib.compressobj(wbits=31)
+    nothing = packing.compress(b"") + b"".join(packing.flush(zlib.Z_FULL_FLUSH) for _ in range(3))
+    idle = nothing + b"\0\0\0\xff\xff" * (LIMIT_BYTES // 5)
+    assert kind(await planted.post("/sums", content=pieces(idle), headers=GZIP)) == (413, "body-too-large")
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        b"",
+        b"plain text",
+        gzip.compress(b"text")[:-1],
+        gzip.compress(b"text")[:-8] + b"12345678",
+        gzip.compress(b"text") + b"rest",
+        gzip.compress(b"text") + gzip.compress(b"more")[:5],
+        zlib.compress(b"text"),
+    ],
+    ids=["empty", "plain", "truncated", "wrong sum", "rest", "half a member", "zlib"],
+)
+async def test_what_does_not_unpack_is_refused(planted: httpx.AsyncClient, packed: bytes) -> None:
+    assert kind(await planted.post("/sums", content=packed, headers=GZIP)) == (400, "broken-body")
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "deflate", "gzip, gzip", "nonsense"])
+async def test_another_coding_is_not_unpacked(planted: httpx.AsyncClient, coding: str) -> None:
+    answer = await planted.post("/sums", content=b"x", headers={"content-encoding": coding})
+    assert kind(answer) == (415, "unknown-coding")
+    assert answer.json()["accepted"] == ["gzip"]
+
+
+async def test_codings_in_two_headers_are_not_unpacked(planted: httpx.AsyncClient) -> None:
+    headers = [("content-encoding", "gzip"), ("content-encoding", "br")]
+    answer = await planted.post("/sums", content=gzip.compress(b"x"), headers=headers)
+    assert kind(answer) == (415, "unknown-coding")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 201),
+        ("application/json; charset=utf-8", 201),
+        ('application/json;charset="UTF8"', 201),
+        ("text/plain", 201),
+        ("application/json; charset=koi8-r", 400),
+        ("application/json; x=y; charset=utf-16", 400),
+    ],
+)
+async def test_json_has_one_charset(planted: httpx.AsyncClient, content_type: str, status: int) -> None:
+    answer = await planted.post("/sums", content=b"{}", headers={"content-type": content_type})
+    assert answer.status_code == status
+    assert status == 201 or kind(answer) == (400, "unknown-charset")
+
+
+async def test_a_bomb_is_stopped_while_it_unpacks(db: Database) -> None:
+    """10 MB that would unpack to 10 GB: only the limit is held in memory, and others are served meanwhile."""
+    packing = zlib.compressobj(9, wbits=31)
+    start = packing.compress(b"\0" * 1_000_000) + packing.flush(zlib.Z_FULL_FLUSH)
+    again = packing.compress(b"\0" * 1_000_000) + packing.flush(zlib.Z_FULL_FLUSH)
+    bomb = start + again * 10_000
+    assert len(bomb) < 15_000_000
+    transport = httpx.ASGITransport(application(_modules(), db))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk") as client:
+        tracemalloc.start()
+        try:
+            served = 0
+            blast = asyncio.ensure_future(client.post("/imports", content=bomb, headers=GZIP))
+            while not blast.done():
+                assert (await client.get("/health")).status_code == 200
+                served += 1
+                await asyncio.sleep(0)  # in one process nothing else makes the client wait
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert kind(await blast) == (413, "body-too-large")
+    assert served > 10
+    assert peak < 100_000_000
+
+
+def _modules() -> Any:
+    from kinfolk.app import MODULES
+
+    return MODULES
+
+
+async def test_a_client_that_hangs_up_is_nobodys_accident(db: Database, lines: list[dict[str, Any]]) -> None:
+    app = application([PLANTED], db)
+    messages = [
+        {"type": "http.request", "body": b"half a", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/sums",
+        "raw_path": b"/sums",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"content-length", b"12")],
+        "server": ("kinfolk", 80),
+        "client": None,
+        "state": {},
+    }
+    await app(scope, receive, send)
+    assert sent == []
+    assert [(line["status"], line["levelno"], line["error"]) for line in lines] == [(499, 20, None)]
+
+
+async def test_a_document_is_read_in_its_shape(planted: httpx.AsyncClient) -> None:
+    thing = {"parts": [{"word": "слово"}], "sizes": [2]}
+    answer = await planted.put("/things/1", content=json.dumps(thing))
+    assert (answer.status_code, answer.json()) == (200, thing)
+    answer = await planted.put("/things/1", content=b'{"parts": [{"word": "x"}], "sizes": [2, 3]}')
+    assert kind(answer) == (400, "invalid-document")
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/parts/0/word", "/sizes/1"]

@@ -1,0 +1,84 @@
+"""Is it alive, is it ready, what does it count."""
+
+import asyncio
+import time
+from typing import Any
+
+import httpx
+from tests.conftest import run_sql
+
+from kinfolk.app import MODULES
+from kinfolk.kit.db import Database
+from kinfolk.kit.http.application import application
+
+
+def client_of(db: Database) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(application(MODULES, db)), base_url="http://kinfolk")  # type: ignore[arg-type]
+
+
+async def test_it_is_alive_and_ready(client: httpx.AsyncClient) -> None:
+    alive = await client.get("/health")
+    assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
+    ready = await client.get("/ready")
+    assert ready.json() == {"status": "ready", "database": "answers", "migrations": "at head"}
+    assert ready.status_code == 200
+
+
+async def test_a_database_that_refuses_is_told(lines: list[Any]) -> None:
+    async with Database("postgresql://nobody@127.0.0.1:1/nothing") as away, client_of(away) as client:
+        begun = time.monotonic()
+        answer = await client.get("/ready")
+        assert time.monotonic() - begun < 3
+        assert (await client.get("/health")).status_code == 200
+    assert (answer.status_code, answer.json()["status"]) == (503, "not ready")
+    assert lines[0]["reason"] == "DatabaseAway"
+
+
+async def test_a_database_that_says_nothing_is_told_within_about_a_second(lines: list[Any]) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    async with Database(f"postgresql://nobody@127.0.0.1:{port}/nothing?sslmode=disable") as db, client_of(db) as client:
+        begun = time.monotonic()
+        answer = await client.get("/ready")
+        assert 0.9 < time.monotonic() - begun < 3
+    silent.close()
+    await silent.wait_closed()
+    assert (answer.status_code, answer.json()["status"]) == (503, "not ready")
+    assert lines[0]["reason"] == "TimeoutError"
+
+
+async def test_tables_that_are_behind_are_told(make_database: Any) -> None:
+    url = await asyncio.to_thread(make_database, "behind", is_empty=True)
+    async with Database(url) as db, client_of(db) as client:
+        answer = await client.get("/ready")
+        assert (answer.status_code, answer.json()["database"]) == (503, "answers")
+        assert answer.json()["migrations"].startswith("not at head")
+
+
+async def test_a_revision_nobody_knows_is_not_head(make_database: Any) -> None:
+    url = await asyncio.to_thread(make_database, "ahead")
+    async with Database(url) as db, client_of(db) as client:
+        assert (await client.get("/ready")).status_code == 200
+        await asyncio.to_thread(run_sql, url, "UPDATE alembic_version SET version_num = 'later'")
+        assert (await client.get("/ready")).status_code == 503
+
+
+def counted(text: str, route: str) -> float:
+    start = f'kinfolk_http_requests_total{{method="GET",route="{route}",status="200"}} '
+    return sum(float(line.removeprefix(start)) for line in text.splitlines() if line.startswith(start))
+
+
+def test_metrics_are_those_of_all_workers(service_url: str) -> None:
+    """Whichever of two processes is asked, it knows what both have answered."""
+    before = counted(httpx.get(f"{service_url}/metrics").text, "/health")
+    for _ in range(40):  # each on a connection of its own, so that both workers get some
+        assert httpx.get(f"{service_url}/health").status_code == 200
+    for _ in range(8):
+        answer = httpx.get(f"{service_url}/metrics")
+        assert counted(answer.text, "/health") == before + 40
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert 'kinfolk_http_request_seconds_bucket{le="0.001",route="/health"}' in answer.text

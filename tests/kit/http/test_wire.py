@@ -1,0 +1,218 @@
+"""The service as a socket sees it: what is odd, early, late, too long or cut off."""
+
+import gzip
+import json
+import re
+import subprocess
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from tests.running import Service
+from tests.wire import Wire, chunk, request
+
+from kinfolk.kit.http.protocol import LARGEST_HEAD_BYTES
+
+TOO_LARGE = 70_000_001
+
+
+@pytest.fixture
+def wire(service_url: str) -> Iterator[Wire]:
+    with Wire(service_url) as wire:
+        yield wire
+
+
+def line_of(service: Service, request_id: str) -> str:
+    """The line of a request in the log, once it is written."""
+    deadline = time.monotonic() + 10
+    while not (found := re.search(rf"^.* id={request_id} .*$", service.log, re.MULTILINE)):
+        assert time.monotonic() < deadline, service.log[-2_000:]
+        time.sleep(0.05)
+    return found[0]
+
+
+def test_an_error_does_not_end_the_connection(wire: Wire) -> None:
+    for path, status in (("/nowhere", 404), ("/health", 200), ("/imports", 405), ("/imports/x/citizens", 404)):
+        assert wire.say(request("GET", path)).hear().status == status
+    assert wire.say(request("POST", "/imports", body=b"{")).hear().status == 400
+    assert wire.say(request("POST", "/imports", body=b'{"citizens":[]}')).hear().status == 201
+    assert wire.say(request("GET", "/health")).hear().status == 200
+
+
+def test_requests_may_come_in_one_go(wire: Wire) -> None:
+    paths = ["/health", "/nowhere", "/health"]
+    wire.say(b"".join(request("GET", path) for path in paths) + request("POST", "/imports", body=b'{"citizens":[]}'))
+    assert [wire.hear().status for _ in range(4)] == [200, 404, 200, 201]
+
+
+def test_head_has_the_length_of_get(wire: Wire) -> None:
+    length = wire.say(request("GET", "/schema/openapi.json")).hear().headers["content-length"]
+    reply = wire.say(request("HEAD", "/schema/openapi.json")).hear(is_head=True)
+    assert (reply.status, reply.headers["content-length"]) == (200, length)
+    assert wire.say(request("HEAD", "/imports", body=b"x")).hear(is_head=True).status == 405
+    assert wire.say(request("GET", "/health")).hear().status == 200
+
+
+def test_http_1_0_is_answered_and_closed(wire: Wire) -> None:
+    reply = wire.say("GET /health HTTP/1.0\r\n\r\n").hear()
+    assert (reply.status, reply.headers["connection"]) == (200, "close")
+    assert wire.is_over()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "NONSENSE\r\n\r\n",
+        "BREW /pot HTTP/1.1\r\n\r\n",
+        "GET /health HTTP/3.7\r\n\r\n",
+        "GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        "GET / HTTP/1.1\r\nname\0: x\r\n\r\n",
+        "POST /imports HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        "POST /imports HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        f"POST /imports HTTP/1.1\r\nContent-Length: {'9' * 100}\r\n\r\n",
+        "POST /imports HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /imports HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        "CONNECT kinfolk:443 HTTP/1.1\r\n\r\n",
+        b"GET /\xd0\xb6 HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+    ids=lambda words: str(words)[:30],
+)
+def test_what_is_no_http_is_refused_in_our_form(wire: Wire, words: str | bytes) -> None:
+    reply = wire.say(words).hear()
+    assert (reply.status, reply.headers["connection"]) == (400, "close")
+    assert reply.problem["type"] in {"/problems/unreadable-request", "/problems/no-such-place"}
+    assert wire.is_over()
+
+
+@pytest.mark.parametrize("path", ["//health", "/health/", "/./health", "*", "/imports//1/citizens", "?x=1"])
+def test_odd_addresses_name_nothing(wire: Wire, path: str) -> None:
+    method = "OPTIONS" if path == "*" else "GET"
+    assert wire.say(request(method, path)).hear().status in {400, 404}
+
+
+def test_an_absolute_address_is_answered(wire: Wire) -> None:
+    assert wire.say(request("GET", "http://kinfolk/health")).hear().status == 200
+
+
+def test_a_head_may_be_long_but_not_endless(service_url: str) -> None:
+    for long in ("x" * 60_000, "x: " + "y" * 60_000):
+        head = request("GET", "/health", long) if ": " in long else request("GET", f"/health?{long}")
+        with Wire(service_url) as wire:
+            assert wire.say(head).hear().status == 200
+            assert wire.say(head).hear().status == 200
+    for start in (
+        "GET /" + "x" * 2_000_000,
+        "GET / HTTP/1.1\r\nx: " + "y" * 2_000_000,
+        "GET / HTTP/1.1\r\n" + "x: y\r\n" * 300_000,
+    ):
+        with Wire(service_url) as wire:
+            reply = wire.say(start).hear()
+            assert (reply.status, reply.problem["type"]) == (431, "/problems/head-too-large")
+            assert reply.problem["limit_bytes"] == LARGEST_HEAD_BYTES
+            assert wire.is_over()
+
+
+def test_the_end_of_a_chunked_body_is_bounded_like_a_head(wire: Wire) -> None:
+    wire.say(request("POST", "/imports", "Transfer-Encoding: chunked") + chunk(b"{}") + b"0\r\n")
+    reply = wire.say(b"x: " + b"y" * 2_000_000).hear()
+    assert reply.status == 431
+
+
+def test_a_body_may_come_slowly(wire: Wire, service_url: str) -> None:
+    wire.say(request("POST", "/imports", "Content-Length: 15"))
+    for byte in b'{"citizens":[]}':
+        assert httpx.get(f"{service_url}/health").status_code == 200
+        wire.say(bytes([byte]))
+        time.sleep(0.02)
+    assert wire.hear().status == 201
+
+
+def test_a_body_may_come_in_chunks(wire: Wire) -> None:
+    wire.say(request("POST", "/imports", "Transfer-Encoding: chunked"))
+    assert wire.say(chunk(b'{"citi') + chunk(b'zens":[]}') + chunk(b"")).hear().status == 201
+    assert wire.say(request("GET", "/health")).hear().status == 200
+
+
+def test_whoever_waits_for_leave_is_told_to_go_on(wire: Wire) -> None:
+    wire.say(request("POST", "/imports", "Content-Length: 15", "Expect: 100-continue"))
+    assert wire.hear().status == 100
+    assert wire.say(b'{"citizens":[]}').hear().status == 201
+
+
+@pytest.mark.parametrize("half", [b"", b'{"citizens":', gzip.compress(b'{"citizens":[]}')[:12]])
+def test_half_a_body_is_nobodys_accident(service: Service, half: bytes) -> None:
+    name = f"half-{len(half)}"
+    coding = "gzip" if half.startswith(b"\x1f") else "identity"
+    with Wire(service.url) as wire:
+        headers = ["Content-Length: 50", f"X-Request-ID: {name}", f"Content-Encoding: {coding}"]
+        wire.say(request("POST", "/imports", *headers) + half)
+        time.sleep(0.1)
+    line = line_of(service, name)
+    assert "status=499" in line
+    assert "level=info" in line
+    assert "Traceback" not in service.log
+
+
+@pytest.mark.parametrize("closing", ["Connection: keep-alive", "Connection: close"])
+def test_a_refusal_reaches_a_client_that_is_still_sending(service_url: str, closing: str) -> None:
+    """Nothing is read before it is sent: the answer stands there when the whole body is out, and is not reset away."""
+    body = b"x" * 20_000_000
+    for headers, status in ((["Content-Encoding: br"], 415), (["Content-Type: x; charset=latin-1"], 400)):
+        with Wire(service_url) as wire:
+            reply = wire.say(request("POST", "/imports", closing, *headers, body=body)).hear()
+            assert reply.status == status
+            if "alive" in closing:
+                assert wire.say(request("GET", "/health")).hear().status == 200
+            else:
+                assert wire.is_over()
+
+
+def test_a_body_above_the_limit_is_refused_before_it_is_sent(service_url: str) -> None:
+    with Wire(service_url) as wire:
+        begun = time.monotonic()
+        reply = wire.say(request("POST", "/imports", f"Content-Length: {TOO_LARGE}", "Expect: 100-continue")).hear()
+        assert (reply.status, reply.problem["limit_bytes"]) == (413, 70_000_000)
+        assert time.monotonic() - begun < 4
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_ordinary_clients_hear_that_a_body_is_too_large(service_url: str, is_chunked: bool) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(72):
+            yield b" " * 1_000_000
+
+    content: Any = pieces() if is_chunked else b" " * 72_000_000
+    answer = httpx.post(f"{service_url}/imports", content=content, timeout=60)
+    assert (answer.status_code, answer.json()["type"]) == (413, "/problems/body-too-large")
+
+
+def test_curl_hears_that_a_body_is_too_large(service_url: str) -> None:
+    words = ["curl", "-s", "-w", "%{http_code}", "-H", "Expect:", "--data-binary", "@-", f"{service_url}/imports"]
+    said = subprocess.run(words, input=b" " * 72_000_000, capture_output=True, timeout=60, check=True).stdout
+    assert said.endswith(b"413")
+    assert json.loads(said[:-3])["type"] == "/problems/body-too-large"
+
+
+def test_a_client_that_never_stops_is_not_listened_to_for_ever(service_url: str) -> None:
+    with Wire(service_url, seconds=30) as wire:
+        wire.say(request("POST", "/imports", "Transfer-Encoding: chunked", "Content-Encoding: br", "Connection: close"))
+        assert wire.hear().status == 415
+        begun = time.monotonic()
+        with pytest.raises(OSError):  # noqa: PT011  # reset or broken pipe: the server has hung up
+            while time.monotonic() - begun < 20:
+                wire.say(chunk(b"x" * 1_000))
+                time.sleep(0.05)
+
+
+def test_a_bomb_on_the_wire_is_stopped(service_url: str) -> None:
+    """100 kB a piece that unpack to 100 MB, up to 10 GB in all."""
+    packing = zlib.compressobj(9, wbits=31)
+    start, again = (packing.compress(b"\0" * 100_000_000) + packing.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    assert len(again) < 110_000
+    with httpx.Client(base_url=service_url, timeout=30) as client:
+        answer = client.post("/imports", content=start + again * 99, headers={"content-encoding": "gzip"})
+        assert (answer.status_code, answer.json()["type"]) == (413, "/problems/body-too-large")
