@@ -117,6 +117,7 @@ async def test_forgetting_waits_for_nobody(client: httpx.AsyncClient, db: Databa
     old_keys = [str(uuid.uuid4()) for _ in range(30)]
     for old in old_keys:
         assert (await send(client, old)).status_code == 201
+    for old in old_keys:
         await make_older(db, old, "25 hours")
     async with db.transaction() as conn:
         await conn.execute("DELETE FROM idempotent_imports WHERE key = ANY($1)", old_keys[:15])
