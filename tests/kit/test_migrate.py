@@ -109,7 +109,8 @@ async def test_it_is_known_whether_the_database_is_current(fresh: str) -> None:
     await conn.close()
 
 
-def test_ten_starts_at_once_migrate_once(fresh: str) -> None:
+def test_ten_starts_at_once_migrate_once(make_database: Any) -> None:
+    fresh = make_database("ten", is_empty=True)
     program = [sys.executable, "-c", "import sys; from kinfolk.kit.migrate import upgrade; upgrade(sys.argv[1])", fresh]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
     starts = [subprocess.Popen(program, stderr=subprocess.PIPE, env=environment, text=True) for _ in range(10)]

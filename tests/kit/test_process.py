@@ -1,6 +1,5 @@
-"""Roles as processes: sockets, root given up, workers watched, graceful and ungraceful ends."""
+"""Roles as processes: sockets, root given up, workers watched."""
 
-import json
 import os
 import pwd
 import re
@@ -12,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -22,6 +20,7 @@ from tests.modules.citizens.registers import a_citizen
 from tests.postgres_places import IS_ROOT, REPOSITORY, copy_of_ready, eventually, is_alive, open_directory
 from tests.running import Service, kinfolk
 
+from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.ending import Missing, WrongSetting
 from kinfolk.kit.process import become, listening
 from kinfolk.kit.settings import WebSettings
@@ -36,40 +35,6 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with Service("api", "--workers", "2", environment={"KINFOLK_PG_URL": NO_SERVER, "TMPDIR": str(folder)}) as service:
         yield service
     assert list(folder.iterdir()) == []  # the folder of the metrics
-
-
-class SlowPost:
-    """A POST of one citizen whose body is half sent."""
-
-    def __init__(self, service: Service) -> None:
-        self._body = json.dumps({"citizens": [a_citizen(1)]}).encode()
-        head = f"POST /imports HTTP/1.1\r\nHost: here\r\nContent-Length: {len(self._body)}\r\n\r\n".encode()
-        self.connection = socket.create_connection(("127.0.0.1", service.port), timeout=30)
-        self.connection.sendall(head + self._body[:20])
-        time.sleep(0.3)  # until it is read
-
-    def finish(self) -> bytes:
-        """Send the rest; returns the answer."""
-        self.connection.sendall(self._body[20:])
-        return self.rest()
-
-    def rest(self) -> bytes:
-        with closing(self.connection):
-            pieces = []
-            try:
-                while piece := self.connection.recv(65_536):
-                    pieces.append(piece)
-            except ConnectionResetError:
-                pass
-            return b"".join(pieces)
-
-
-def is_refused(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def test_the_line_of_a_role_that_is_ready(two_workers: Service) -> None:
@@ -189,71 +154,6 @@ def test_settings_do_not_reach_the_programs_that_are_started() -> None:
     assert "KINFOLK_" not in done.stdout
 
 
-def test_sigterm_finishes_what_is_under_way(pg_url: str) -> None:
-    with Service("api", "--pg-url", pg_url) as service:
-        port = service.port
-        idle = socket.create_connection(("127.0.0.1", port))
-        post = SlowPost(service)
-        service.process.send_signal(signal.SIGTERM)
-        service.process.send_signal(signal.SIGTERM)  # as timeout(1) does: one wish, told twice
-        assert eventually(lambda: is_refused(port))
-        assert service.process.poll() is None
-        assert post.finish().startswith(b"HTTP/1.1 201 ")
-        assert service.end() == 0
-        assert "event=request" in service.log
-        assert "killed" not in service.log
-        idle.close()
-
-
-def test_what_hangs_past_the_grace_is_cut_off(pg_url: str) -> None:
-    with Service("api", "--pg-url", pg_url, "--grace-seconds", "0.5") as service:
-        post = SlowPost(service)
-        begun = time.monotonic()
-        assert service.end() == 0
-        assert time.monotonic() - begun < 10
-        assert b"201" not in post.rest()
-
-
-def test_a_worker_that_does_not_hear_is_killed_after_the_grace() -> None:
-    with Service("api", "--pg-url", NO_SERVER, "--grace-seconds", "0.2") as service:
-        (worker,) = service.workers
-        os.kill(worker, signal.SIGSTOP)
-        assert service.end() == 0
-        assert not is_alive(worker)
-        assert re.search(r'level=warning event=killed roles="api 1"', service.log)
-
-
-def test_a_second_signal_ends_at_once(pg_url: str) -> None:
-    with Service("api", "--pg-url", pg_url) as service:
-        workers = service.workers
-        post = SlowPost(service)
-        service.process.send_signal(signal.SIGTERM)
-        time.sleep(0.6)
-        begun = time.monotonic()
-        assert service.end(signal.SIGINT) == 130
-        assert time.monotonic() - begun < 5
-        assert not any(map(is_alive, workers))
-        assert post.rest() == b""
-
-
-def test_ctrl_c_reaches_the_whole_group_and_is_graceful(pg_url: str) -> None:
-    with Service("api", "--pg-url", pg_url, "--workers", "2", start_new_session=True) as service:
-        post = SlowPost(service)
-        os.killpg(service.process.pid, signal.SIGINT)
-        assert eventually(lambda: is_refused(service.port))
-        assert post.finish().startswith(b"HTTP/1.1 201 ")
-        assert service.process.wait(20) == 0
-
-
-def test_a_killed_parent_leaves_no_process_behind(tmp_path: Path) -> None:
-    with Service("api", "--pg-url", NO_SERVER, "--workers", "2", environment={"TMPDIR": str(tmp_path)}) as service:
-        workers = service.workers
-        assert len(workers) == 2
-        service.process.kill()
-        service.process.wait()
-        assert eventually(lambda: not any(map(is_alive, workers)))
-
-
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_a_unix_socket(tmp_path: Path, is_killed: bool) -> None:
     path = tmp_path / "kin.sock"
@@ -317,9 +217,18 @@ def test_users_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
         become("nobody")
 
 
-def test_a_worker_that_never_starts_ends_it_all(tmp_path: Path) -> None:
+def test_a_broken_log_configuration_is_named(tmp_path: Path) -> None:
     config = tmp_path / "log.yaml"
     config.write_text("version: 1\nhandlers: {file: {class: logging.FileHandler, filename: /dev/full/none}}\n")
     done = kinfolk("api", "--pg-url", NO_SERVER, "--api-port", "0", "--log-config", str(config))
-    assert done.returncode == 2
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(f"--log-config {config}: ")
     assert "Not a directory" in done.stderr
+
+
+def test_an_embedded_server_of_another_process_may_be_used_by_any_user() -> None:
+    with open_directory() as folder, EmbeddedPostgres(copy_of_ready(folder)) as postgres:
+        me = pwd.getpwuid(os.geteuid()).pw_name
+        with Service("api", "--data-dir", str(postgres.data_dir), "--user", me) as service:
+            assert service.end() == 0
+        assert postgres.is_running
