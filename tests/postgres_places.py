@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+from kinfolk.kit.postgres_cluster import works_in
 
 IS_ROOT = os.geteuid() == 0
 ORDINARY_ID = 65534 if IS_ROOT else os.geteuid()
@@ -128,3 +129,7 @@ def _python_for(user_id: int) -> str:
             continue
         return python
     raise AssertionError("an ordinary user can run no Python here: install python3")
+
+
+def processes_in(cluster: Path) -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if works_in(cluster, int(entry.name))]

@@ -1,19 +1,21 @@
 """`kinfolk`: one word for each role and each errand."""
 
+import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pkgutil import resolve_name
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env
 
 from kinfolk import __version__
-from kinfolk.kit.ending import OK, WrongSetting, ends_plainly, tell
+from kinfolk.kit.ending import FAILED, OK, Ended, WrongSetting, ends_plainly, tell
 from kinfolk.kit.settings import (
     PREFIX,
     ClientSettings,
@@ -23,9 +25,11 @@ from kinfolk.kit.settings import (
     ProcessSettings,
     Sources,
     WebSettings,
-    default_data_dir,
     masked,
 )
+
+if TYPE_CHECKING:
+    from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 
 EPILOGUE = """Every option is also a variable KINFOLK_… and a key of the file given by --config.
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage or settings, 3 something needed is not there, 130 interrupted."""
@@ -42,18 +46,18 @@ app = App(
 
 
 @contextmanager
-def database_url(settings: DatabaseSettings, user: str | None = None) -> Iterator[str]:
-    """The server named by `--pg-url`, else the embedded one for as long as this lasts.
+def database_url(settings: DatabaseSettings, user: str | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The server named by `--pg-url`, else the embedded one for as long as this lasts; and what starts it again.
 
     Raises WrongSetting when `user` could not end the server that was started here as root.
     """
     if settings.pg_url is not None:
         check_url(settings.pg_url)
-        yield settings.pg_url
+        yield settings.pg_url, lambda: None
         return
     from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 
-    server = EmbeddedPostgres(settings.data_dir or default_data_dir(), binaries=settings.pg_bin)
+    server = EmbeddedPostgres(settings.data_dir, binaries=settings.pg_bin)
     url = server.start()
     try:
         if user is not None and server.is_ours:
@@ -61,9 +65,20 @@ def database_url(settings: DatabaseSettings, user: str | None = None) -> Iterato
                 f"--user {user} could not look after the embedded PostgreSQL; give --pg-url, or let another process "
                 "(kinfolk up) have started it"
             )
-        yield url
+        yield url, partial(_start_again, server, url)
     finally:
         server.stop()
+
+
+def _start_again(server: "EmbeddedPostgres", url: str) -> None:
+    """Start the embedded server if it has died. Raises Ended where nobody could find it."""
+    if server.is_running:
+        return
+    from kinfolk.kit import log
+
+    log.write_line({"event": "database_died", "log": str(server.log_path)}, logging.WARNING)
+    if server.start() != url:
+        raise Ended(FAILED, "PostgreSQL died, and another program took its port meanwhile: start Kinfolk again")
 
 
 def check_url(pg_url: str) -> None:
@@ -88,9 +103,9 @@ def up(
     """Start everything: the database, its migrations, the API and its pages."""
     from kinfolk.kit.migrate import upgrade
 
-    with database_url(database, process.user) as url:
+    with database_url(database, process.user) as (url, mend):
         upgrade(url)
-        return _serve("up", url, database, web, process, logs)
+        return _serve("up", url, mend, database, web, process, logs)
 
 
 @app.command
@@ -102,13 +117,14 @@ def api(
     file: FileSettings = FileSettings(),
 ) -> int:
     """Answer HTTP. The tables must be there: `kinfolk db upgrade head`."""
-    with database_url(database, process.user) as url:
-        return _serve("api", url, database, web, process, logs)
+    with database_url(database, process.user) as (url, mend):
+        return _serve("api", url, mend, database, web, process, logs)
 
 
 def _serve(
     role: str,
     url: str,
+    mend: Callable[[], None],
     database: DatabaseSettings,
     web: WebSettings,
     process: ProcessSettings,
@@ -139,7 +155,7 @@ def _serve(
                 print(greeting, flush=True)
 
         workers = [Child(f"api {number}", serve) for number in range(1, web.workers + 1)]
-        return Supervisor(role, workers, logs, process.grace_seconds).run(announce, bound.close)
+        return Supervisor(role, workers, logs, process.grace_seconds).run(announce, bound.close, mend)
 
 
 def _greeting(bound: socket.socket, database: DatabaseSettings) -> str:
@@ -152,8 +168,8 @@ def _greeting(bound: socket.socket, database: DatabaseSettings) -> str:
         "  log            here, on standard error",
     ]
     if database.pg_url is None:
-        data_dir = database.data_dir or default_data_dir()
-        lines += [f"  database       {data_dir} (its log: {data_dir / 'postgres.log'})"]
+        log = database.data_dir / "postgres.log"
+        lines += [f"  database       {database.data_dir} (its log: {log})"]
     return "\n".join([*lines, "Ctrl-C ends it."])
 
 
@@ -170,7 +186,7 @@ def db(
     from kinfolk.kit import migrate
 
     order = migrate.read_words(words)
-    with database_url(database) as url:
+    with database_url(database) as (url, _mend):
         migrate.run(url, order)
     return OK
 

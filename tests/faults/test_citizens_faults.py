@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 from tests.modules.citizens.registers import a_citizen
-from tests.postgres_places import copy_of_ready, open_directory
+from tests.postgres_places import copy_of_ready, open_directory, processes_in
 from tests.running import Service
 
 from kinfolk.kit.db import Database
@@ -132,3 +132,40 @@ async def kill_a_backend(url: str) -> None:
     pid = await conn.fetchval("SELECT pid FROM pg_stat_activity WHERE application_name = 'kinfolk' LIMIT 1")
     conn.terminate()
     os.kill(pid, signal.SIGKILL)
+
+
+async def test_the_postmaster_of_a_running_kinfolk_is_killed() -> None:
+    """`kinfolk up` starts its PostgreSQL again; nothing acknowledged is lost, and nothing is left behind."""
+    with open_directory() as place:
+        data_dir = copy_of_ready(place)
+        with Service("up", "--data-dir", str(data_dir)) as service:
+            pid_file = data_dir / "postgres/postmaster.pid"
+            with posting(service.url) as answers:
+                until(lambda: len(added(answers)) >= 8)
+                killed = int(pid_file.read_text().split()[0])
+                os.kill(killed, signal.SIGKILL)
+                until(lambda: "event=database_died" in service.log)
+                count = len(added(answers))
+                until(lambda: len(added(answers)) >= count + 8)
+            for answer in answers:
+                assert isinstance(answer, httpx.Response), answer
+                assert answer.is_success or answer.status_code >= 500, answer.text
+            assert len(answers) > len(added(answers)), "nobody noticed: this shows nothing"
+            with EmbeddedPostgres(data_dir) as joined:
+                assert not joined.is_ours
+                assert joined.pid != killed
+                await check_whole(joined.start(), answers)
+            server = joined.cluster
+        assert service.end() == 0
+        until(lambda: not processes_in(server))
+
+
+async def test_a_postgresql_that_cannot_start_again_ends_kinfolk() -> None:
+    with open_directory() as place:
+        data_dir = copy_of_ready(place)
+        with Service("up", "--data-dir", str(data_dir)) as service:
+            (data_dir / "postgres/global/pg_control").unlink()
+            os.kill(int((data_dir / "postgres/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+            assert service.process.wait(60) == 3
+            assert "event=cannot_mend" in service.log
+            assert f"The end of {data_dir}/postgres.log" in service.log

@@ -20,12 +20,13 @@ from tests.postgres_places import (
     fake_programs,
     is_alive,
     open_directory,
+    processes_in,
 )
 
 from kinfolk.kit.embedded_postgres import CannotStart, EmbeddedPostgres
 from kinfolk.kit.postgres_account import server_account
 from kinfolk.kit.postgres_binaries import choose_binaries
-from kinfolk.kit.postgres_cluster import ROLE, end_leftovers, works_in
+from kinfolk.kit.postgres_cluster import ROLE, end_leftovers
 
 CONNECTION_LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -35,10 +36,6 @@ def data_dir() -> Iterator[Path]:
     """One for all tests: a copy takes a second, and each leaves it with a cluster that starts."""
     with open_directory() as place:
         yield copy_of_ready(place)
-
-
-def processes_in(cluster: Path) -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if works_in(cluster, int(entry.name))]
 
 
 @pytest.mark.parametrize("user", USERS)

@@ -33,6 +33,7 @@ AWAY: tuple[type[Exception], ...] = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.DiskFullError,
+    asyncpg.InvalidCachedStatementError,  # the tables were made anew (a restored dump): the next try finds them
 )
 NOT_LET_IN: tuple[type[Exception], ...] = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """What connecting may raise."""

@@ -65,10 +65,14 @@ class Supervisor:
         self._ending_at: float | None = None
         self._is_killing = False
 
-    def run(self, on_ready: Callable[[], None], on_ending: Callable[[], object]) -> int:
+    def run(
+        self, on_ready: Callable[[], None], on_ending: Callable[[], object], mend: Callable[[], None] = lambda: None
+    ) -> int:
         """Returns the exit code.
 
         `on_ready` is called once, when every child has begun to serve, `on_ending` before the children are told to end.
+        `mend` is called whenever any child of this process may have died, for it to look after those that are not ours;
+        when it raises Ended, all end.
         """
         setproctitle.setproctitle(f"kinfolk {self._title}")  # the command line may hold a password, for all to see
         wake_read, wake_write = os.pipe()
@@ -81,7 +85,7 @@ class Supervisor:
         try:
             for child in self._children:
                 self._start(child)
-            return self._watch(wake_read, on_ready, on_ending)
+            return self._watch(wake_read, on_ready, on_ending, mend)
         finally:
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
@@ -90,11 +94,19 @@ class Supervisor:
             os.close(wake_read)
             os.close(wake_write)
 
-    def _watch(self, wake_read: int, on_ready: Callable[[], None], on_ending: Callable[[], object]) -> int:
+    def _watch(
+        self,
+        wake_read: int,
+        on_ready: Callable[[], None],
+        on_ending: Callable[[], object],
+        mend: Callable[[], None],
+    ) -> int:
         code = OK
         while True:
             self._wait_for_news(wake_read)
             code = self._bury() or code
+            if self._ending_at is None and self._told_at is None:
+                code = code or _mended(mend)
             if not self._is_announced and all(child.is_ready for child in self._children):
                 self._is_announced = True
                 on_ready()
@@ -103,9 +115,7 @@ class Supervisor:
                 on_ending()
                 self._signal_all(signal.SIGTERM)
             if self._ending_at is None:
-                for child in self._children:
-                    if not child.pid and child.due <= monotonic():
-                        self._start(child)
+                self._start_due()
                 continue
             if self._is_hurried:
                 code = INTERRUPTED
@@ -113,6 +123,11 @@ class Supervisor:
                 return code
             if self._is_hurried or monotonic() >= self._ending_at:
                 self._kill_all()
+
+    def _start_due(self) -> None:
+        for child in self._children:
+            if not child.pid and child.due <= monotonic():
+                self._start(child)
 
     def _wait_for_news(self, wake_read: int) -> None:
         """Sleep until a signal, a child's word, or the next moment that something is due."""
@@ -228,6 +243,16 @@ class Supervisor:
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _WATCHED = (*_ENDING, signal.SIGCHLD)
+
+
+def _mended(mend: Callable[[], None]) -> int:
+    """The exit code where it cannot be mended."""
+    try:
+        mend()
+    except Ended as end:
+        log.write_line({"event": "cannot_mend", "reason": str(end)}, logging.ERROR)
+        return end.exit_code
+    return OK
 
 
 def _noticed(_number: int, _frame: object) -> None:

@@ -8,7 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from math import isnan
 from pathlib import Path
@@ -55,7 +55,7 @@ class FileSettings:
 class DatabaseSettings:
     pg_url: str | None = None
     """PostgreSQL 15 to 18 as postgresql://user:password@host:port/name. Without it: the embedded server."""
-    data_dir: Path | None = None
+    data_dir: Annotated[Path, Parameter(show_default=False)] = field(default_factory=default_data_dir)
     """Where the embedded server lives. Default: $XDG_DATA_HOME/kinfolk, as root /var/lib/kinfolk."""
     pg_bin: Path | None = None
     """The folder of PostgreSQL's programs for the embedded server. Default: those Kinfolk brings."""

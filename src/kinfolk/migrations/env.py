@@ -2,7 +2,9 @@
 
 from alembic import context
 
-import kinfolk.app  # noqa: F401  # the modules' tables register themselves
+from kinfolk.app import MODULES
 from kinfolk.kit.migrate import run_migrations
 
+for module in MODULES:
+    module.load_tables()
 run_migrations(context)

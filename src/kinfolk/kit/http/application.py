@@ -24,9 +24,9 @@ def framework(modules: Sequence[Module], db: Database) -> Litestar:
     """The routes without our layers, on a database that whoever runs them opens."""
     routers: list[Any] = [*watching.ROUTES, *pages.ROUTES]
     for module in modules:
-        routers.append(Router(openapi.HOME, route_handlers=module.routes))
+        routers.append(Router(openapi.HOME, route_handlers=module.handlers()))
         if module.is_at_root:
-            routers.append(Router("/", route_handlers=module.routes))
+            routers.append(Router("/", route_handlers=module.handlers()))
     return Litestar(
         routers,
         state=State({"db": db, "document": describe(modules)}),

@@ -38,7 +38,7 @@ class ProblemDetails(msgspec.Struct, rename={"kind": "type"}):
 def document(modules: Sequence[Module], watching: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
     """The whole document; `watching` are the kit's own routes, which stand at the root."""
     handlers = [("", "service", handler) for handler in watching]
-    handlers += [(HOME, module.name, handler) for module in modules for handler in module.routes]
+    handlers += [(HOME, module.name, handler) for module in modules for handler in module.handlers()]
     refs, schemas = _schemas([handler.opt["operation"] for _, _, handler in handlers])
     paths: dict[str, dict[str, Any]] = {}
     for prefix, tag, handler in handlers:

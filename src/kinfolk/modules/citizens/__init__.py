@@ -1,12 +1,12 @@
 """Citizens: registers in, kinship kept two-way, answers out."""
 
 from kinfolk.kit.module import Module
-from kinfolk.modules.citizens import api
 
 MODULE = Module(
     name="citizens",
     description="Imports of citizens, their corrections, and what can be told from them.",
-    routes=api.ROUTES,
+    routes="kinfolk.modules.citizens.api:ROUTES",
+    tables="kinfolk.modules.citizens.tables",
     is_at_root=True,
     commands={
         "import": "kinfolk.modules.citizens.commands:import_register",
