@@ -327,7 +327,7 @@ def become(user: str, *folders: str) -> None:
         return
     if os.geteuid() != 0:
         raise WrongSetting(f"--user {user}: only root can become another user")
-    _give_up_root(entry, folders)
+    _give_up_root(entry, folders)  # pragma: no cover  # as below
 
 
 def _give_up_root(
@@ -338,7 +338,8 @@ def _give_up_root(
     os.initgroups(entry.pw_name, entry.pw_gid)
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
-    os.environ |= {
+    # asyncpg looks for certificates at home, and root's is closed
+    os.environ |= {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
         "HOME": entry.pw_dir,
         "USER": entry.pw_name,
         "LOGNAME": entry.pw_name,
