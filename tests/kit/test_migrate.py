@@ -126,7 +126,7 @@ def test_it_works_from_any_folder(fresh: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_new_revision_is_a_good_file(fresh: str, tmp_path: Path) -> None:
+def test_a_new_revision_is_a_good_file(fresh: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "src" / "kinfolk"
     shutil.copytree(REPOSITORY / "src" / "kinfolk", package, ignore=shutil.ignore_patterns("__pycache__"))
     migrate.upgrade(fresh)
@@ -136,6 +136,7 @@ def test_a_new_revision_is_a_good_file(fresh: str, tmp_path: Path) -> None:
         ' Column("name", Text, nullable=False, index=True))\n'
     )
     where = {"PYTHONPATH": str(tmp_path / "src"), "KINFOLK_PG_URL": fresh}
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # the copy is not to be measured
     done = kinfolk("db", "revision", "-m", "pets, at last", "--autogenerate", "--rev-id", "9999", cwd=tmp_path, **where)
     assert done.returncode == 0, done.stderr
     made = package / "migrations" / "versions" / "9999_pets_at_last.py"
@@ -150,6 +151,19 @@ def test_a_new_revision_is_a_good_file(fresh: str, tmp_path: Path) -> None:
     for words in (["upgrade", "head"], ["check"], ["downgrade", "-1"], ["upgrade", "head"]):
         done = kinfolk("db", *words, cwd=tmp_path, **where)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_new_revision_stays_as_it_is_where_there_are_no_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "9999_pets.py"
+    made.write_text("x = 'y'\n")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("sys.executable", "/nowhere/python")
+        migrate._tidied(str(made), {})
+    assert made.read_text() == "x = 'y'\n"
+    migrate._tidied(str(made), {})
+    assert made.read_text() == 'x = "y"\n'
 
 
 def test_the_statements_can_be_shown_instead(fresh: str, capfd: pytest.CaptureFixture[str]) -> None:

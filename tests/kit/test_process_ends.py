@@ -121,7 +121,7 @@ def test_a_killed_parent_leaves_no_process_behind(tmp_path: Path) -> None:
 
 
 SUPERVISED = """
-import os, signal, sys, time
+import os, pathlib, signal, sys
 from kinfolk.kit import log, process
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.ending import Missing, WrongSetting
@@ -155,6 +155,10 @@ def announce():
     if len(sys.argv) > 2:
         os.kill(os.getppid() if sys.argv[2] == "parent" else os.getpid(), signal.SIGTERM)
 
+if sys.argv[1] == "lost_log":
+    logs = LogSettings(log_config=pathlib.Path("no-such.yaml"))
+    lost_log = settles
+
 children = [process.Child("good", settles), process.Child("bad", globals()[sys.argv[1]])]
 sys.exit(process.Supervisor("kin", children, logs, 1).run(announce, lambda: print("ending", flush=True)))
 """
@@ -177,6 +181,7 @@ def supervised(*words: str) -> subprocess.CompletedProcess[str]:
         ("fails", 1, r"level=error event=died role=bad exception=.*ValueError: no luck"),
         ("is_killed", 1, r"level=warning event=process_died role=bad pid=\d+ code=-9 restart_seconds=0.80"),
         ("misses", 3, r'level=error event=cannot_start role=bad reason="no queue"'),
+        ("lost_log", 2, r'level=error event=cannot_start role=bad reason="--log-config no-such.yaml: .*No such file'),
         ("refuses", 2, r'level=error event=cannot_start role=bad reason="no such store"'),
     ],
 )
