@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import httpx
@@ -59,7 +59,10 @@ async def put_thing(request: Request) -> Answer:
 
 
 @get(
-    "/things/{thing_id}", gives={200: Thing, 304: None}, refuses=[NoSuchThing], reads=[Header("If-None-Match", "Seen.")]
+    "/things/{thing_id}",
+    gives={200: Thing, 304: None},
+    refuses=[NoSuchThing],
+    reads=[Header("If-None-Match", "Seen.", '"v0"')],
 )
 async def get_thing(request: Request) -> Answer:
     """A long thing."""
@@ -161,6 +164,3 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setattr("kinfolk.kit.log.write_line", write)
     return written
-
-
-Pieces = Callable[[], AsyncIterator[bytes]]

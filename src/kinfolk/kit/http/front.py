@@ -127,8 +127,8 @@ class _Exchange:
     def refusal(self) -> problems.Problem | None:
         """Why this request goes no further.
 
-        Each thing has one address: no trailing slash, no double one, none hidden as %2F. And a page of another site must not
-        use its visitor's browser to reach us (Fetch Metadata Request Headers, 2.3).
+        Each thing has one address: no trailing slash, no double one, none hidden as %2F. And a page of another site
+        must not use its visitor's browser to reach us (Fetch Metadata Request Headers, 2.3).
         """
         path = self.scope["path"]
         if (len(path) > 1 and path.endswith("/")) or "//" in path or b"%2f" in self.scope["raw_path"].lower():
