@@ -37,7 +37,7 @@ def row(argument: Any, takers: dict[str, list[str]]) -> str:
     name = argument.name
     variable = PREFIX + name.removeprefix("--").replace("-", "_").upper()
     default = argument.field_info.default
-    shown = "" if default is None else "off" if default is False else f"`{default}`"
+    shown = "" if default is None or not argument.show_default else "off" if default is False else f"`{default}`"
     commands = ", ".join(f"`{command}`" for command in takers[name] if command != "settings") or "all"
     return f"| `{name}` | `{variable}` | {shown} | {commands} | {argument.parameter.help}{limits(argument)} |\n"
 
