@@ -63,7 +63,7 @@ def _begin(parent: int) -> None:
     """Ctrl-C goes to everybody, and here means nothing; a parent that is gone, even by kill -9, means the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     setproctitle.setproctitle("kinfolk reader")
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # pragma: no branch  # the tests run on Linux
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # pragma: no cover  # the parent would have to end within these very lines
         os._exit(1)

@@ -145,10 +145,19 @@ PLANTED = Module(
 )
 
 
+@get("/newcomer", gives={200: "text/plain"})
+async def get_newcomer(_request: Request) -> Answer:
+    """A route of a module that came after `/api/v1`."""
+    return Answer(b"here", media_type=b"text/plain")
+
+
+NEWCOMER = Module(name="newcomer", description="A module at home only.", routes=[get_newcomer])
+
+
 @pytest.fixture(scope="session")
 async def planted(db: Database) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the planted routes."""
-    transport = httpx.ASGITransport(application([PLANTED], db), raise_app_exceptions=False)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(application([PLANTED, NEWCOMER], db), raise_app_exceptions=False)  # type: ignore[arg-type]
     headers = {"accept-encoding": "identity"}
     async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk", headers=headers) as client:
         yield client

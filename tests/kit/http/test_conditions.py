@@ -113,6 +113,12 @@ async def test_location_is_on_the_face_that_was_called(client: httpx.AsyncClient
         assert (await client.get(location)).json() == {"data": []}
 
 
+async def test_a_module_is_at_the_root_only_if_it_says_so(planted: httpx.AsyncClient) -> None:
+    assert (await planted.get("/api/v1/newcomer")).text == "here"
+    assert (await planted.get("/newcomer")).status_code == 404
+    assert (await planted.get("/picture")).content == (await planted.get("/api/v1/picture")).content
+
+
 async def test_an_answer_without_a_body_says_so(planted: httpx.AsyncClient) -> None:
     answer = await planted.delete("/things/1")
     assert (answer.status_code, answer.content) == (204, b"")

@@ -1,5 +1,6 @@
 """What people look at."""
 
+import os
 import subprocess
 import sys
 
@@ -45,7 +46,7 @@ def test_what_is_made_of_the_code_is_not_stale() -> None:
     check = subprocess.run(
         [sys.executable, "tools/made_pages.py", "--check"],
         cwd=REPOSITORY,
-        env={"PYTHONPATH": "src"},
+        env=os.environ | {"PYTHONPATH": "src"},
         capture_output=True,
         text=True,
         check=False,

@@ -8,4 +8,4 @@ from tests.conftest import SERVERS
 
 @pytest.fixture(scope="session", params=SERVERS)
 def pg_url(request: pytest.FixtureRequest, make_database: Any) -> str:
-    return make_database("kinfolk", request.param)
+    return make_database("citizens", request.param)

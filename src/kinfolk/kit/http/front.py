@@ -150,7 +150,7 @@ class _Exchange:
             headers += _HARDENING
             if self.method == "OPTIONS":  # the framework does not know that we answer HEAD
                 headers[:] = [(name, _with_head(value) if name == b"allow" else value) for name, value in headers]
-        elif message["type"] == "http.response.body":
+        elif message["type"] == "http.response.body":  # pragma: no branch  # nothing of ours sends anything else
             self.sent_bytes += len(message["body"])
             if not self._is_read and not message["more_body"]:
                 await self._send({**message, "more_body": True})
