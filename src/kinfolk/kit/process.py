@@ -340,7 +340,3 @@ def _give_up_root(
     os.setuid(entry.pw_uid)
     # asyncpg looks for certificates at home, and root's is closed
     os.environ |= {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
-        "HOME": entry.pw_dir,
-        "USER": entry.pw_name,
-        "LOGNAME": entry.pw_name,
-    }  # asyncpg looks for certificates at home
