@@ -113,7 +113,18 @@ def test_ten_starts_at_once_migrate_once(make_database: Any) -> None:
     fresh = make_database("ten", is_empty=True)
     program = [sys.executable, "-c", "import sys; from kinfolk.kit.migrate import upgrade; upgrade(sys.argv[1])", fresh]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
-    starts = [subprocess.Popen(program, stderr=subprocess.PIPE, env=environment, text=True) for _ in range(10)]
+
+    async def hold_until_all_wait() -> None:
+        conn = await asyncpg.connect(fresh)
+        await conn.execute("SELECT pg_advisory_lock($1)", migrate.LOCK)
+        starts.extend(subprocess.Popen(program, stderr=subprocess.PIPE, env=environment, text=True) for _ in range(10))
+        async with asyncio.timeout(60):
+            while await conn.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") < 10:
+                await asyncio.sleep(0.05)
+        await conn.close()
+
+    starts: list[subprocess.Popen[str]] = []
+    asyncio.run(hold_until_all_wait())
     assert [(start.communicate(timeout=90)[1], start.returncode) for start in starts] == [("", 0)] * 10
     assert rows(fresh, "SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]
 
