@@ -83,7 +83,7 @@ def server_urls(request: pytest.FixtureRequest) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def make_database(server_urls: dict[str, str], worker_id: str) -> Iterator[Any]:
-    """Makes a migrated database, or an empty one, whose name begins as given; returns its URL. It goes with the session."""
+    """Makes a migrated database, or an empty one, its name begins as given; returns its URL. All go in the end."""
     made = []
 
     def make(name: str, server: str = "embedded", *, is_empty: bool = False) -> str:
