@@ -83,13 +83,13 @@ def server_urls(request: pytest.FixtureRequest) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def make_database(server_urls: dict[str, str], worker_id: str) -> Iterator[Any]:
-    """Makes a migrated database of the given name, or an empty one; returns its URL. It goes with the session."""
+    """Makes a migrated database, or an empty one, its name begins as given; returns its URL. All go in the end."""
     made = []
 
     def make(name: str, server: str = "embedded", *, is_empty: bool = False) -> str:
-        full_name = f"{name}_{worker_id}"
+        full_name = f"{name}_{worker_id}_{len(made)}"
         template = "" if is_empty else f" TEMPLATE {TEMPLATE}"
-        run_sql(server_urls[server], f"DROP DATABASE IF EXISTS {full_name}", f"CREATE DATABASE {full_name}{template}")
+        run_sql(server_urls[server], f"CREATE DATABASE {full_name}{template}")
         made.append((server, full_name))
         return renamed(server_urls[server], full_name)
 
