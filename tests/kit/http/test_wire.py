@@ -144,7 +144,9 @@ def test_whoever_waits_for_leave_is_told_to_go_on(wire: Wire) -> None:
     assert wire.say(b'{"citizens":[]}').hear().status == 201
 
 
-@pytest.mark.parametrize("half", [b"", b'{"citizens":', gzip.compress(b'{"citizens":[]}')[:12]])
+@pytest.mark.parametrize(
+    "half", [b"", b'{"citizens":', gzip.compress(b'{"citizens":[]}')[:12]], ids=["none", "plain", "packed"]
+)
 def test_half_a_body_is_nobodys_accident(service: Service, half: bytes) -> None:
     name = f"half-{len(half)}"
     coding = "gzip" if half.startswith(b"\x1f") else "identity"
