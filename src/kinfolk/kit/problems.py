@@ -48,10 +48,6 @@ class Problem(Exception):  # noqa: N818  # a Problem is an answer, not an error 
         self.detail = detail
         self.facts = facts
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Comes whole out of another process, whatever its class asks for to be made."""
-        return _remade, (type(self), self.args, self.__dict__)
-
     @classmethod
     def kind(cls) -> str:
         """The last part of `type`: `NoSuchImport` is `no-such-import`."""
@@ -176,12 +172,6 @@ class GatewayTimeout(Problem):
     """An outside service did not answer in time."""
 
     status = 504
-
-
-def _remade(kind: type[Problem], arguments: tuple[Any, ...], state: dict[str, Any]) -> Problem:
-    problem = kind.__new__(kind, *arguments)
-    problem.__dict__.update(state)
-    return problem
 
 
 def every_problem(root: type[Problem] = Problem) -> Iterator[type[Problem]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -13,8 +14,10 @@ from msgspec import Meta, Struct
 from kinfolk.kit import problems
 from kinfolk.kit.db import Database
 from kinfolk.kit.http import Answer, Header, Query, Request, delete, get, patch, post, put
+from kinfolk.kit.http.answers import SMALL_BODY_BYTES
 from kinfolk.kit.http.application import application
 from kinfolk.kit.module import Module
+from kinfolk.kit.pool import pool
 
 LIMIT_BYTES = 100_000
 LONG = "Ж" * 40_000
@@ -46,6 +49,16 @@ async def post_sum(request: Request) -> Answer:
     """Tell size and hash of the body."""
     body = await request.bytes(LIMIT_BYTES)
     return Answer.of(Sum(len(body), hashlib.sha256(body).hexdigest()), 201)
+
+
+def process_of(_body: bytes) -> int:
+    return os.getpid()
+
+
+@post("/readers", gives={200: Sum})
+async def post_reader(request: Request) -> Answer:
+    """Tell which process reads the body."""
+    return Answer.of(await request.read(process_of, await request.bytes(2 * SMALL_BODY_BYTES)))
 
 
 @put("/things/{thing_id}", takes=Thing, gives={200: Thing}, query=[Query("deep", "How deep.", {"type": "integer"})])
@@ -133,6 +146,7 @@ PLANTED = Module(
     is_at_root=True,
     routes=[
         post_sum,
+        post_reader,
         put_thing,
         get_thing,
         patch_thing,
@@ -161,6 +175,7 @@ async def planted(db: Database) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"accept-encoding": "identity"}
     async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk", headers=headers) as client:
         yield client
+    pool().close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import hashlib
 import json
+import os
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ import pytest
 from tests.kit.http.conftest import LIMIT_BYTES, PLANTED
 
 from kinfolk.kit.db import Database
+from kinfolk.kit.http.answers import SMALL_BODY_BYTES
 from kinfolk.kit.http.application import application
 from kinfolk.kit.http.bodies import MOST_MEMBERS
 
@@ -199,6 +201,13 @@ async def test_a_client_that_hangs_up_is_nobodys_accident(db: Database, lines: l
     await app(scope, receive, send)
     assert sent == []
     assert [(line["status"], line["levelno"], line["error"]) for line in lines] == [(499, 20, None)]
+
+
+async def test_a_large_body_is_read_in_another_process(planted: httpx.AsyncClient) -> None:
+    small = await planted.post("/readers", content=b"x" * SMALL_BODY_BYTES)
+    large = await planted.post("/readers", content=b"x" * (SMALL_BODY_BYTES + 1))
+    assert small.json() == os.getpid()
+    assert large.json() != os.getpid()
 
 
 async def test_a_document_is_read_in_its_shape(planted: httpx.AsyncClient) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -105,9 +106,9 @@ def test_a_head_may_be_long_but_not_endless(service_url: str) -> None:
             assert wire.say(head).hear().status == 200
             assert wire.say(head).hear().status == 200
     for start in (
-        "GET /" + "x" * 2_000_000,
-        "GET / HTTP/1.1\r\nx: " + "y" * 2_000_000,
-        "GET / HTTP/1.1\r\n" + "x: y\r\n" * 300_000,
+        "GET /" + "x" * 20_000_000,
+        "GET / HTTP/1.1\r\nx: " + "y" * 20_000_000,
+        "GET / HTTP/1.1\r\n" + "x: y\r\n" * 3_000_000,
     ):
         with Wire(service_url) as wire:
             reply = wire.say(start).hear()
@@ -143,7 +144,9 @@ def test_whoever_waits_for_leave_is_told_to_go_on(wire: Wire) -> None:
     assert wire.say(b'{"citizens":[]}').hear().status == 201
 
 
-@pytest.mark.parametrize("half", [b"", b'{"citizens":', gzip.compress(b'{"citizens":[]}', mtime=0)[:12]])
+@pytest.mark.parametrize(
+    "half", [b"", b'{"citizens":', gzip.compress(b'{"citizens":[]}')[:12]], ids=["none", "plain", "packed"]
+)
 def test_half_a_body_is_nobodys_accident(service: Service, half: bytes) -> None:
     name = f"half-{len(half)}"
     coding = "gzip" if half.startswith(b"\x1f") else "identity"
@@ -203,6 +206,18 @@ def test_a_client_that_never_stops_is_not_listened_to_for_ever(service_url: str)
         assert wire.hear().status == 415
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             keep_talking(wire, 20)
+
+
+def test_a_client_that_sends_fast_is_not_listened_to_without_end(service_url: str) -> None:
+    piece = chunk(b"x" * 1_000_000)
+    sent = 0
+    with Wire(service_url) as wire:
+        wire.say(request("POST", "/imports", "Transfer-Encoding: chunked", "Content-Encoding: br", "Connection: close"))
+        with suppress(ConnectionResetError, BrokenPipeError):
+            while sent < 200:
+                wire.say(piece)
+                sent += 1
+    assert sent < 200  # million bytes
 
 
 def keep_talking(wire: Wire, seconds: float) -> None:
