@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from datetime import date
@@ -92,6 +93,14 @@ async def test_ctrl_c_is_nothing_to_it(aside: Pool) -> None:
     pid = await aside.run(os.getpid)
     os.kill(pid, signal.SIGINT)
     assert await aside.run(os.getpid) == pid
+
+
+async def test_where_no_process_can_begin_a_thread_does_the_work(
+    aside: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert await aside.run(os.getpid) == os.getpid()
+    assert await aside.run(threading.get_ident) != threading.get_ident()
 
 
 def test_there_is_one_a_process() -> None:

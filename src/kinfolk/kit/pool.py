@@ -32,7 +32,12 @@ class Pool:
         self._executor: ProcessPoolExecutor | None = None
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """`function(*arguments)`, all of which can be pickled. Raises WorkDied, and what the function raises."""
+        """`function(*arguments)`, all of which can be pickled. Raises WorkDied, and what the function raises.
+
+        After `--user` became one who cannot read where Python lies, no process can begin: a thread must do.
+        """
+        if not all(os.access(path, os.R_OK) for path in (sys.executable, os.__file__, __file__)):
+            return await asyncio.to_thread(function, *arguments)
         for _attempt in range(2):
             executor = self._executor = self._executor or _started()
             try:
