@@ -25,7 +25,7 @@ from kinfolk.kit.http import Answer, Request, get
 from kinfolk.kit.http.application import framework
 from kinfolk.kit.http.compression import Compression
 from kinfolk.kit.http.front import Front
-from kinfolk.kit.http.server import serve
+from kinfolk.kit.http.server import server
 from kinfolk.kit.module import Module
 from kinfolk.kit.settings import LogSettings
 
@@ -139,7 +139,7 @@ def serve_form(form: str) -> None:
     gc.collect()
     gc.freeze()
     try:
-        serve(app, db, bound, 1.0, lambda: print(f"ready port={port} pid={os.getpid()}", file=sys.stderr, flush=True))
+        server(app, db, bound, 1.0)(lambda: print(f"ready port={port} pid={os.getpid()}", file=sys.stderr, flush=True))
     finally:
         lines.stop()
 

@@ -28,7 +28,12 @@ ln -s "$1/lib" "$venv/lib"
 cp "$1/pyvenv.cfg" "$venv/" 2>/dev/null || true
 for program in "$1"/bin/*; do ln -sf "$program" "$venv/bin/"; done
 rm -f "$venv/bin/kinfolk"
-printf '#!%s\\nfrom kinfolk.cli import main\\nmain()\\n' "$venv/bin/python" >"$venv/bin/kinfolk"
+cat >"$venv/bin/kinfolk" <<END
+#!$venv/bin/python
+from kinfolk.cli import main
+if __name__ == "__main__":
+    main()
+END
 chmod +x "$venv/bin/kinfolk"
 recipe requirements-dev.txt >"$stamp"
 """

@@ -1,22 +1,21 @@
 """An invented register of ten thousand citizens goes in by the command line, and every answer comes out over HTTP."""
 
 import json
-import os
+from pathlib import Path
 
 import httpx
-from tests.postgres_places import REPOSITORY
 from tests.running import kinfolk
 
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
 
-
-def test_ten_thousand_invented_citizens(service_url: str) -> None:
-    written = kinfolk("generate", "10000", "--seed", "7", env=ENVIRONMENT)
+def test_ten_thousand_invented_citizens(service_url: str, tmp_path: Path) -> None:
+    written = kinfolk("generate", "10000", "--seed", "7")
     assert written.returncode == 0, written.stderr
     sent = {citizen["citizen_id"]: citizen for citizen in json.loads(written.stdout)["citizens"]}
     assert len(sent) == 10_000
 
-    told = kinfolk("import", "-", "--api-url", service_url, input=written.stdout, env=ENVIRONMENT)
+    register = tmp_path / "register.json"
+    register.write_text(written.stdout, encoding="utf-8")
+    told = kinfolk("import", str(register), "--api-url", service_url)
     assert told.returncode == 0, told.stderr
     home = f"/api/v1/imports/{int(told.stdout.split()[-1])}"
 

@@ -21,7 +21,13 @@ def machine(tmp_path: Path) -> Machine:
 def ready(machine: Machine) -> Iterator[Machine]:
     """A machine with Python and every program the tests need."""
     machine.python()
-    for path in ["/usr/bin/chromium", "/usr/bin/make", "/usr/sbin/nginx", "/usr/lib/postgresql/15/bin/postgres"]:
+    for path in [
+        "/usr/bin/chromium",
+        "/usr/bin/curl",
+        "/usr/bin/make",
+        "/usr/sbin/nginx",
+        "/usr/lib/postgresql/15/bin/postgres",
+    ]:
         machine.program(path)
     return machine
 

@@ -56,7 +56,7 @@ def test_it_is_valid(modules: tuple[Module, ...]) -> None:
 
 def test_every_route_is_in_it() -> None:
     routed = {("", handler) for handler in ROUTES}
-    routed |= {("/api/v1", handler) for module in MODULES for handler in module.routes}
+    routed |= {("/api/v1", handler) for module in MODULES for handler in module.handlers()}
     expected = {
         (prefix + path.replace(":str}", "}"), method)
         for prefix, handler in routed
