@@ -93,16 +93,16 @@ async def test_changes_are_as_if_one_came_after_another(client: httpx.AsyncClien
 async def test_without_the_lock_they_are_not(
     client: httpx.AsyncClient, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = correction.TAKEN_IMPORT
+    corrected = correction.CORRECTED_CITIZEN
 
-    class VersionOnly:
-        """Numbers the changes as the real one does, and lets go of the row at once."""
+    class LetGo:
+        """Numbers and makes the changes as the real one does, and lets go of the import's row at once."""
 
-        async def fetchrow(self, _conn: Connection, import_id: int) -> Any:
+        async def fetchrow(self, _conn: Connection, **values: Any) -> Any:
             async with db.connection() as another:
-                return await taken.fetchrow(another, import_id=import_id)
+                return await corrected.fetchrow(another, **values)
 
-    monkeypatch.setattr(correction, "TAKEN_IMPORT", VersionOnly())
+    monkeypatch.setattr(correction, "CORRECTED_CITIZEN", LetGo())
     with pytest.raises(AssertionError):
         await try_serial(client, 0)
 
@@ -128,7 +128,7 @@ async def test_two_who_tie_each_other_at_once(client: httpx.AsyncClient) -> None
 async def test_changes_of_other_imports_do_not_wait(client: httpx.AsyncClient, db: Database) -> None:
     held, free = [await add(client, [a_citizen(1)]) for _ in range(2)]
     async with db.transaction() as conn:
-        await correction.TAKEN_IMPORT.fetchrow(conn, import_id=held)
+        await conn.execute("UPDATE imports SET version = version WHERE import_id = $1", held)
         waiting = asyncio.create_task(client.patch(f"/imports/{held}/citizens/1", json={"name": "New"}))
         answer = await asyncio.wait_for(client.patch(f"/imports/{free}/citizens/1", json={"name": "New"}), 10)
         assert answer.status_code == 200

@@ -115,6 +115,11 @@ class Request(litestar.Request[Any, Any, Any]):
             raise UnreadableHeader("Idempotency-Key takes 1 to 255 visible ASCII characters")
         return key
 
+    @property
+    def has_seen_any(self) -> bool:
+        """Is there an If-None-Match?"""
+        return "if-none-match" in self.headers
+
     def has_seen(self, tag: str) -> bool:
         """Does If-None-Match name this entity tag, in whatever coding (RFC 9110, 13.1.2)?"""
         header = self._whole_header("if-none-match")

@@ -175,10 +175,13 @@ async def _answer_unless_seen(
     The tag carries `more`, too, where the answer depends on more than the import.
     """
     import_id = request.number("import_id", NoSuchImport)
-    async with request.db.snapshot() as conn:
-        tag = _tag(await find_edition(conn, import_id), *more)
+    if request.has_seen_any:
+        async with request.db.connection() as conn:
+            tag = _tag(await find_edition(conn, import_id), *more)
         if request.has_seen(tag):
             return Answer(status=304, headers={"etag": tag})
+    async with request.db.snapshot() as conn:
+        tag = _tag(await find_edition(conn, import_id), *more)
         found = await read(conn, import_id)
     return Answer.of(shape(found), headers={"etag": tag})
 

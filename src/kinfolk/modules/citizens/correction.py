@@ -10,7 +10,7 @@ from kinfolk.kit.db import Connection
 from kinfolk.kit.log import note
 from kinfolk.kit.problems import BadPlace
 from kinfolk.kit.sql import param, sql
-from kinfolk.modules.citizens.imports import SHOWN_COLUMNS, Edition, NoSuchImport, as_shown
+from kinfolk.modules.citizens.imports import SHOWN_COLUMNS, Edition, as_shown, find_edition
 from kinfolk.modules.citizens.kinship import tie_changes
 from kinfolk.modules.citizens.register import Citizen, Correction, InvalidCitizens
 from kinfolk.modules.citizens.tables import citizens, imports, ties
@@ -20,30 +20,39 @@ _CITIZEN = param("citizen_id")
 _IDS = param("citizen_ids", ARRAY(BigInteger))
 
 _NO_CHANGE = {column.name: None for column in citizens.columns if not column.primary_key}
+_THIS_CITIZEN = and_(citizens.c.import_id == _IMPORT, citizens.c.citizen_id == _CITIZEN)
+_CHANGED = {
+    column: func.coalesce(param(column.name, column.type), column)
+    for column in citizens.columns
+    if not column.primary_key
+}
 
-# Taking the row of the import makes changes to its citizens serial, and is the 404 check and the new version too.
-TAKEN_IMPORT = sql(
-    update(imports)
-    .where(imports.c.import_id == _IMPORT)
-    .values(version=imports.c.version + 1)
-    .returning(imports.c.version, imports.c.created_at)
-)
-CORRECTED_CITIZEN = sql(
-    update(citizens)
-    .where(citizens.c.import_id == _IMPORT, citizens.c.citizen_id == _CITIZEN)
-    .values(
-        {
-            column: func.coalesce(param(column.name, column.type), column)
-            for column in citizens.columns
-            if not column.primary_key
-        }
-    )
-    .returning(*SHOWN_COLUMNS)
-)
-RELATIVES_OF_CITIZEN = sql(
+_RELATIVES = (
     select(case((ties.c.low_id == _CITIZEN, ties.c.high_id), else_=ties.c.low_id).label("relative_id"))
     .where(ties.c.import_id == _IMPORT, or_(ties.c.low_id == _CITIZEN, ties.c.high_id == _CITIZEN))
     .order_by(literal_column("relative_id"))
+)
+RELATIVES_OF_CITIZEN = sql(_RELATIVES)
+# Taking the row of the import makes changes to its citizens serial, and gives the new version. It is taken before the
+# citizen's, for that needs its columns; and not at all where there is no such citizen.
+_TAKEN = (
+    update(imports)
+    .where(imports.c.import_id == _IMPORT, select(citizens.c.citizen_id).where(_THIS_CITIZEN).exists())
+    .values(version=imports.c.version + 1)
+    .returning(imports.c.import_id, imports.c.version, imports.c.created_at)
+    .cte("taken")
+)
+_CORRECTED = (
+    update(citizens)
+    .where(_THIS_CITIZEN, citizens.c.import_id == _TAKEN.c.import_id)
+    .values(_CHANGED)
+    .returning(_TAKEN.c.version, _TAKEN.c.created_at, *SHOWN_COLUMNS)
+    .cte("corrected")
+)
+# The relatives and the version seen are those of the moment when the statement began, before it had to wait.
+_SEEN = select(imports.c.version).where(imports.c.import_id == _IMPORT).scalar_subquery()
+CORRECTED_CITIZEN = sql(
+    select(_CORRECTED, func.array(_RELATIVES.scalar_subquery()), _SEEN.label("seen")).select_from(_CORRECTED)
 )
 KNOWN_CITIZENS = sql(
     select(citizens.c.citizen_id).where(citizens.c.import_id == _IMPORT, citizens.c.citizen_id == any_(_IDS))
@@ -83,22 +92,20 @@ async def correct_citizen(
     `check` sees the edition before the change and may raise. Raises NoSuchImport, NoSuchCitizen, and InvalidCitizens
     for relatives who are not in the import.
     """
-    taken = await TAKEN_IMPORT.fetchrow(conn, import_id=import_id)
-    if taken is None:
-        raise NoSuchImport(import_id=import_id)
-    edition = Edition(*taken)
-    row = await CORRECTED_CITIZEN.fetchrow(
-        conn, import_id=import_id, citizen_id=citizen_id, **_NO_CHANGE | correction.columns
-    )
+    values = _NO_CHANGE | correction.columns
+    row = await CORRECTED_CITIZEN.fetchrow(conn, import_id=import_id, citizen_id=citizen_id, **values)
     if row is None:
+        await find_edition(conn, import_id)
         raise NoSuchCitizen(import_id=import_id, citizen_id=citizen_id)
-    check(Edition(edition.version - 1, edition.created_at))
-    relatives = await _list_relatives(conn, import_id, citizen_id)
+    version, created_at, *shown, relatives, version_seen = row
+    check(Edition(version - 1, created_at))
+    if version_seen != version - 1:  # while this waited, another change was made, perhaps to these ties
+        relatives = await _list_relatives(conn, import_id, citizen_id)
     if correction.relatives is not None:
         await _retie(conn, import_id, citizen_id, set(relatives), correction.relatives)
         relatives = sorted(correction.relatives)
     note(import_id=import_id, citizen_id=citizen_id)
-    return as_shown(*row, relatives), edition
+    return as_shown(*shown, relatives), Edition(version, created_at)
 
 
 async def _list_relatives(conn: Connection, import_id: int, citizen_id: int) -> list[int]:
