@@ -285,7 +285,9 @@ def logfmt(event: dict[str, Any]) -> str:
     pairs = []
     for key, value in event.items():
         if type(value) is str:
-            text = value if value.isalnum() or _PLAIN.fullmatch(value) else _quoted(value)
+            text = value if value.isalnum() else _worded(value)
+        elif type(value) is int:
+            text = str(value)
         elif type(value) is float:
             text = f"{value:.2f}"
         elif value is None:
@@ -298,6 +300,12 @@ def logfmt(event: dict[str, Any]) -> str:
                 text = _quoted(text)
         pairs.append(f"{key}={text}")
     return " ".join(pairs)
+
+
+@lru_cache(maxsize=4_096)
+def _worded(text: str) -> str:
+    """Paths, methods and moments come again and again."""
+    return text if _PLAIN.fullmatch(text) else _quoted(text)
 
 
 def _quoted(text: str) -> str:
