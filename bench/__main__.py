@@ -25,6 +25,7 @@ from bench.servers import kinfolk_api, layer_server, nginx, postgres
 from kinfolk.modules.citizens.register import read_register
 
 SEED = 1
+PAGE = report.REPOSITORY / "docs/performance.md"
 
 
 def main() -> None:
@@ -54,6 +55,8 @@ def main() -> None:
     wanted.json.parent.mkdir(parents=True, exist_ok=True)
     wanted.json.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
     report.write_between_marks(wanted.page, text)
+    if wanted.page == PAGE:
+        report.write_between_marks(report.REPOSITORY / "README.md", report.in_brief(run), report.BRIEF)
 
 
 def _arguments() -> argparse.Namespace:
@@ -62,7 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--citizens", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=Path, default=report.REPOSITORY / "bench/results/latest.json")
-    parser.add_argument("--page", type=Path, default=report.REPOSITORY / "docs/performance.md")
+    parser.add_argument("--page", type=Path, default=PAGE)
     return parser.parse_args()
 
 

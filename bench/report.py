@@ -13,6 +13,7 @@ import psutil  # type: ignore[import-untyped]
 from bench.operations import Comparison
 from bench.rounds import Figures
 
+BRIEF = ("<!-- bench -->", "<!-- /bench -->")
 BEGIN, END = "<!-- written by make bench -->", "<!-- end of what make bench wrote -->"
 MOST_LAYERS_US = 25
 
@@ -113,13 +114,35 @@ def as_markdown(run: Run) -> str:
     )  # fmt: skip
 
 
-def write_between_marks(page: Path, text: str) -> None:
+def in_brief(run: Run) -> str:
+    """What a reader of the README wants to know."""
+    rows = [
+        _compared(result, comparison)
+        for result in run.results
+        for comparison in result.comparisons
+        if comparison is result.comparisons[0]
+    ]
+    measured = f"`make bench` on {run.machine['processor']}, {run.started:%Y-%m-%d}: medians of {run.rounds} rounds"
+    return "\n".join(
+        [
+            f"{measured}, each operation beside its limit in the same run ([all of it](docs/performance.md)).",
+            "",
+            *_table(
+                ["operation", "ms", "its limit", "ms", "times"],
+                ([what, ours, limit, its, times] for what, ours, _p95, limit, its, times, _bar in rows),
+            ),
+            "",
+        ]
+    )  # fmt: skip
+
+
+def write_between_marks(page: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Replace what a page has between the marks; ends the bench when they are not there."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = page.read_text().partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not (begin and end):
-        raise SystemExit(f"{page} lacks the marks {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n{text}{END}{after}")
+        raise SystemExit(f"{page} lacks the marks {marks[0]} and {marks[1]}")
+    page.write_text(f"{before}{begin}\n{text}{end}{after}")
 
 
 def _compared(result: Result, comparison: Comparison) -> list[str]:

@@ -85,6 +85,13 @@ class Log:
             # Rendered by whoever owes it: two threads that both work pass the interpreter's lock to and fro.
             self._waiting.put(record if self._stream is None else self._stream.line(record))
 
+    def put_line(self, event: dict[str, Any]) -> bool:
+        """Owe the line of a piece of work without the detour of a record; False where only a record will do."""
+        if self._stream is None or self._waiting.qsize() >= self._most_waiting:
+            return False
+        self._waiting.put(self._stream.line_of(event))
+        return True
+
     def stop(self) -> None:
         """Gives up on a reader who does not read within seconds."""
         self._waiting.put(None)
@@ -124,10 +131,10 @@ class _Owed(logging.Handler):
 
     def __init__(self, log: Log) -> None:
         super().__init__()
-        self._log = log
+        self.log = log
 
     def handle(self, record: logging.LogRecord) -> bool:
-        self._log.put(record)
+        self.log.put(record)
         return True
 
 
@@ -149,6 +156,10 @@ class _Stream(logging.Handler):
             wrong = {"level": "error", "event": "unreadable_log_record", "logger": record.name, "reason": repr(error)}
             text = self.format(_Line(logging.ERROR, wrong))
         return f"{text}\n".encode("utf-8", "backslashreplace")
+
+    def line_of(self, event: dict[str, Any]) -> bytes:
+        assert isinstance(self.formatter, Lines), "start gives a stream no other"
+        return f"{self.formatter.rendered(event, time())}\n".encode("utf-8", "backslashreplace")
 
     def add(self, line: bytes) -> None:
         if self._size + len(line) > PIPE_BUF:
@@ -236,10 +247,14 @@ class Lines(structlog.stdlib.ProcessorFormatter):
     def format(self, record: logging.LogRecord) -> str:
         if type(record) is not _Line:
             return super().format(record)
-        event: dict[str, Any] = {"timestamp": _moment(record), **record.event}
+        event = record.event
         if record.exc_info:
-            event["exception"] = self.formatException(record.exc_info)
-        return self._render(event)
+            event = event | {"exception": self.formatException(record.exc_info)}
+        return self.rendered(event, record.created)
+
+    def rendered(self, event: dict[str, Any], created: float) -> str:
+        """A line with its moment; `created` in seconds since 1970."""
+        return self._render({"timestamp": _moment(created), **event})
 
 
 _ANY_LINE = logging.LogRecord("kinfolk", logging.INFO, "", 0, "", None, None).__dict__ | {"relativeCreated": 0.0}
@@ -271,8 +286,12 @@ class _Line(logging.LogRecord):
 def write_line(event: dict[str, Any], level: int = logging.INFO, error: BaseException | None = None) -> None:
     """Write the one line of a piece of work, at a quarter of the cost of a bound logger."""
     root = logging.getLogger()
-    if root.isEnabledFor(level):
-        root.handle(_Line(level, {"level": _LEVELS[level], **event}, error))
+    if not root.isEnabledFor(level):
+        return
+    event = {"level": _LEVELS[level], **event}
+    owed = root.handlers[0] if len(root.handlers) == 1 else None
+    if error is not None or type(owed) is not _Owed or not owed.log.put_line(event):
+        root.handle(_Line(level, event, error))
 
 
 _LEVELS = {number: logging.getLevelName(number).lower() for number in (10, 20, 30, 40)}
@@ -341,12 +360,13 @@ def _timed(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[
     """The moment of the event, not of the writing, and the level come first."""
     record = event.pop("_record")
     event.pop("_from_structlog", None)
-    return {"timestamp": _moment(record), "level": event.pop("level"), "event": event.pop("event"), **event}
+    return {"timestamp": _moment(record.created), "level": event.pop("level"), "event": event.pop("event"), **event}
 
 
-def _moment(record: logging.LogRecord) -> str:
+def _moment(created: float) -> str:
     """When it happened: UTC, ISO 8601, milliseconds."""
-    return f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
+    second = int(created)
+    return f"{_second(second)}.{int((created - second) * 1_000):03d}Z"
 
 
 @lru_cache(maxsize=2)

@@ -19,7 +19,6 @@ Body: TypeAlias = bytes  # Request has a method of that name
 
 LARGEST_ID = 2**63 - 1
 SMALL_BODY_BYTES = 1_048_576
-LARGE_DOCUMENT_BYTES = 4 * 1_048_576  # below it, reading a document holds the loop no longer than handing it over
 JSON = b"application/json"
 PROBLEM_JSON = b"application/problem+json"
 CODINGS = ("zstd", "br", "gzip")
@@ -101,7 +100,7 @@ class Request(litestar.Request[Any, Any, Any]):
 
     async def read(self, reader: Callable[..., T], body: Body, *more: Any) -> T:
         """`reader(body, *more)`: for a small body here, for a large one in the process beside this one."""
-        if len(body) < LARGE_DOCUMENT_BYTES:
+        if len(body) <= SMALL_BODY_BYTES:
             return reader(body, *more)
         return await pool().run(reader, body, *more)
 

@@ -22,6 +22,7 @@ from kinfolk.kit.module import Module
 
 def framework(modules: Sequence[Module], db: Database) -> Litestar:
     """The routes without our layers, on a database that whoever runs them opens."""
+    pages.load()
     routers: list[Any] = [*watching.ROUTES, *pages.ROUTES]
     for module in modules:
         routers.append(Router(openapi.HOME, route_handlers=module.handlers()))

@@ -59,6 +59,14 @@ def swagger_folder() -> Path:
     return Path(found.origin).parent / "static"
 
 
+def load() -> None:
+    """Read every file now: a user that root becomes later may not reach where Python lies."""
+    for name in _page_files():
+        _page(name)
+    for name in _DOCS_FILES:
+        _docs(name)
+
+
 @cache
 def _page_files() -> frozenset[str]:
     return frozenset(file.name for file in files("kinfolk").joinpath("page").iterdir())
