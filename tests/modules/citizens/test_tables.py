@@ -101,7 +101,7 @@ async def test_nothing_is_left_of_a_failure_in_the_middle(
     before = await row_counts(db)
     key = {"idempotency-key": str(uuid.uuid4())}
     with monkeypatch.context() as planted:
-        planted.setattr(api, "read_register", lambda _body, _today: register())
+        planted.setattr(api, "glance_at_register", lambda _body, _today: register())
         answer = await client.post("/imports", json={"citizens": []}, headers=key)
     assert refusal(answer) == (500, "internal-error")
     assert await row_counts(db) == before
