@@ -89,6 +89,45 @@ async def test_all_who_wait_survive_the_death_of_one(aside: Pool, tmp_path: Path
     assert len(set(pids)) == 1
 
 
+def sleep_long(mark: str) -> None:
+    Path(mark).touch()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
+
+
+async def test_closing_does_not_wait_for_work(aside: Pool, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    sleeping = asyncio.ensure_future(aside.run(sleep_long, str(mark)))
+    while not mark.exists():
+        await asyncio.sleep(0.01)
+    begun = time.monotonic()
+    await asyncio.to_thread(aside.close)
+    with pytest.raises(WorkDied):
+        await sleeping
+    assert time.monotonic() - begun < 5
+    assert await aside.run(os.getpid) != os.getpid()
+
+
+async def test_what_is_left_by_one_who_gave_up_is_not_given_to_another(aside: Pool) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(aside.run(time.sleep, 0.5), 0.1)
+    assert await aside.run(os.getpid) != os.getpid()
+
+
+async def test_a_process_that_does_not_hear_is_killed(aside: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kinfolk.kit.pool.SECONDS_TO_END", 0.2)
+    pid = await aside.run(os.getpid)
+    os.kill(pid, signal.SIGSTOP)
+    aside.close()
+    assert not psutil.pid_exists(pid)
+
+
+async def test_an_accident_tells_where_it_happened(aside: Pool) -> None:
+    with pytest.raises(ZeroDivisionError) as accident:
+        await aside.run(divmod, 1, 0)
+    assert "function(*arguments)" in accident.value.__notes__[0]
+
+
 async def test_ctrl_c_is_nothing_to_it(aside: Pool) -> None:
     pid = await aside.run(os.getpid)
     os.kill(pid, signal.SIGINT)
