@@ -9,6 +9,7 @@ import logging.config
 import os
 import re
 import select
+import stat
 import sys
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
@@ -20,7 +21,7 @@ from queue import SimpleQueue
 from select import PIPE_BUF
 from threading import Thread
 from time import sleep, time
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import structlog
@@ -30,6 +31,7 @@ from kinfolk.kit.ending import WrongSetting
 from kinfolk.kit.settings import LogSettings
 
 STDERR = 2
+STROKE_BYTES = 65_536
 MOST_WAITING = 20_000  # 30 MB or so
 PAUSE_SECONDS = 0.02
 STOP_SECONDS = 5
@@ -65,6 +67,9 @@ class facts:  # noqa: N801  # a context manager, at a fifth of the cost of a gen
         _facts.reset(self._token)
 
 
+_Work: TypeAlias = tuple[float, str, dict[str, Any]]  # when it was done, its level, what is told of it
+
+
 class Log:
     """Where this process writes; `stop` writes what still waits."""
 
@@ -73,7 +78,7 @@ class Log:
         self._handlers = handlers
         self._most_waiting = most_waiting
         self._stream = handlers[0] if len(handlers) == 1 and type(handlers[0]) is _Stream else None
-        self._waiting: SimpleQueue[logging.LogRecord | bytes | None] = SimpleQueue()
+        self._waiting: SimpleQueue[logging.LogRecord | bytes | _Work | None] = SimpleQueue()
         self._thread = Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
@@ -82,14 +87,14 @@ class Log:
         if self._waiting.qsize() >= self._most_waiting:
             self.dropped += 1
         else:
-            # Rendered by whoever owes it: two threads that both work pass the interpreter's lock to and fro.
+            # Rendered at once: what it speaks of may change.
             self._waiting.put(record if self._stream is None else self._stream.line(record))
 
-    def put_line(self, event: dict[str, Any]) -> bool:
+    def put_line(self, level: str, event: dict[str, Any]) -> bool:
         """Owe the line of a piece of work without the detour of a record; False where only a record will do."""
         if self._stream is None or self._waiting.qsize() >= self._most_waiting:
             return False
-        self._waiting.put(self._stream.line_of(event))
+        self._waiting.put((time(), level, event))
         return True
 
     def stop(self) -> None:
@@ -105,7 +110,9 @@ class Log:
             sleep(PAUSE_SECONDS)  # a burst is then written in one go: a wake-up for each line costs more than the line
             batch += [self._waiting.get() for _ in range(self._waiting.qsize())]
             for owed in batch:
-                if isinstance(owed, bytes):
+                if isinstance(owed, tuple):
+                    self._stream.add(self._stream.line_of(*owed))  # type: ignore[union-attr]  # else none is put
+                elif isinstance(owed, bytes):
                     self._stream.add(owed)  # type: ignore[union-attr]  # it made the line
                 elif owed is None:
                     is_open = False
@@ -113,9 +120,7 @@ class Log:
                     self._handle(owed)
             dropped = self.dropped
             if dropped > told:
-                self._handle(
-                    _Line(logging.WARNING, {"level": "warning", "event": "log_lines_dropped", "lines": dropped - told})
-                )
+                self._handle(_Line(logging.WARNING, {"event": "log_lines_dropped", "lines": dropped - told}))
                 told = dropped
             for handler in self._handlers:
                 handler.flush()
@@ -139,10 +144,11 @@ class _Owed(logging.Handler):
 
 
 class _Stream(logging.Handler):
-    """Writes whole lines, as many at a time as a pipe takes at one stroke, so that processes do not mix theirs up."""
+    """Writes whole lines, as many at a time as are taken at one stroke, so that processes do not mix theirs up."""
 
     def __init__(self) -> None:
         super().__init__()
+        self._most_bytes = STROKE_BYTES if _is_file(STDERR) else PIPE_BUF
         self._lines: list[bytes] = []
         self._size = 0
 
@@ -153,16 +159,16 @@ class _Stream(logging.Handler):
         try:
             text = self.format(record)
         except Exception as error:  # what a library logs wrongly must end neither the work nor the writing thread
-            wrong = {"level": "error", "event": "unreadable_log_record", "logger": record.name, "reason": repr(error)}
+            wrong = {"event": "unreadable_log_record", "logger": record.name, "reason": repr(error)}
             text = self.format(_Line(logging.ERROR, wrong))
         return f"{text}\n".encode("utf-8", "backslashreplace")
 
-    def line_of(self, event: dict[str, Any]) -> bytes:
+    def line_of(self, created: float, level: str, event: dict[str, Any]) -> bytes:
         assert isinstance(self.formatter, Lines), "start gives a stream no other"
-        return f"{self.formatter.rendered(event, time())}\n".encode("utf-8", "backslashreplace")
+        return f"{self.formatter.rendered(created, level, event)}\n".encode("utf-8", "backslashreplace")
 
     def add(self, line: bytes) -> None:
-        if self._size + len(line) > PIPE_BUF:
+        if self._size + len(line) > self._most_bytes:
             self.flush()
         self._lines.append(line)
         self._size += len(line)
@@ -174,6 +180,12 @@ class _Stream(logging.Handler):
         with suppress(OSError):  # the reader of the log went away, which must not end the work
             while piece:
                 piece = piece[os.write(STDERR, piece) :]
+
+
+def _is_file(descriptor: int) -> bool:
+    with suppress(OSError):
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    return False
 
 
 class _Hasty(_Stream):
@@ -250,11 +262,11 @@ class Lines(structlog.stdlib.ProcessorFormatter):
         event = record.event
         if record.exc_info:
             event = event | {"exception": self.formatException(record.exc_info)}
-        return self.rendered(event, record.created)
+        return self.rendered(record.created, _LEVELS[record.levelno], event)
 
-    def rendered(self, event: dict[str, Any], created: float) -> str:
+    def rendered(self, created: float, level: str, event: dict[str, Any]) -> str:
         """A line with its moment; `created` in seconds since 1970."""
-        return self._render({"timestamp": _moment(created), **event})
+        return self._render({"timestamp": _moment(created), "level": level, **event})
 
 
 _ANY_LINE = logging.LogRecord("kinfolk", logging.INFO, "", 0, "", None, None).__dict__ | {"relativeCreated": 0.0}
@@ -288,9 +300,8 @@ def write_line(event: dict[str, Any], level: int = logging.INFO, error: BaseExce
     root = logging.getLogger()
     if not root.isEnabledFor(level):
         return
-    event = {"level": _LEVELS[level], **event}
     owed = root.handlers[0] if len(root.handlers) == 1 else None
-    if error is not None or type(owed) is not _Owed or not owed.log.put_line(event):
+    if error is not None or type(owed) is not _Owed or not owed.log.put_line(_LEVELS[level], event):
         root.handle(_Line(level, event, error))
 
 
@@ -365,8 +376,12 @@ def _timed(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[
 
 def _moment(created: float) -> str:
     """When it happened: UTC, ISO 8601, milliseconds."""
-    second = int(created)
-    return f"{_second(second)}.{int((created - second) * 1_000):03d}Z"
+    return _millisecond(int(created * 1_000))
+
+
+@lru_cache(maxsize=64)
+def _millisecond(moment: int) -> str:
+    return f"{_second(moment // 1_000)}.{moment % 1_000:03d}Z"
 
 
 @lru_cache(maxsize=2)

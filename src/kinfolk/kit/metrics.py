@@ -1,37 +1,80 @@
 """Counters and durations for Prometheus, right over several processes."""
 
+import asyncio
 import os
 import tempfile
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+SECONDS_GATHERED = 1.0
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
 class HttpMetrics:
-    """Requests by method, route and status; a route is the template of a path, never the path itself."""
+    """Requests by method, route and status; a route is the template of a path, never the path itself.
+
+    What is counted is gathered, and shared with the other processes once a second: to write each request down by
+    itself costs more than to log it.
+    """
 
     def __init__(self) -> None:
-        from prometheus_client import Counter, Histogram
+        from prometheus_client import Counter
 
         self._requests = Counter("kinfolk_http_requests_total", "Requests answered.", ("method", "route", "status"))
-        self._seconds = Histogram(
-            "kinfolk_http_request_seconds",
-            "Time from the first byte of a request to the last of its answer, in seconds.",
-            ("route",),
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
-        )
-        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._seconds = _durations()
+        self._gathered: dict[tuple[str, str, int], _Requests] = {}
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One request; to be called from the event loop."""
         key = (method, route, status)
-        known = self._known.get(key)
-        if known is None:
-            known = (self._requests.labels(method, route, str(status)), self._seconds.labels(route))
-            self._known[key] = known
-        known[0].inc()
-        known[1].observe(seconds)
+        requests = self._gathered.get(key)
+        if requests is None:
+            if not self._gathered:
+                asyncio.get_running_loop().call_later(SECONDS_GATHERED, self.share)
+            requests = self._gathered[key] = _Requests()
+        requests.by_bound[bisect_left(BOUNDS, seconds)] += 1
+        requests.seconds += seconds
+
+    def share(self) -> None:
+        """Write down what was gathered."""
+        gathered, self._gathered = self._gathered, {}
+        for (method, route, status), requests in gathered.items():
+            self._requests.labels(method, route, str(status)).inc(sum(requests.by_bound))
+            self._seconds.labels(route).observe_many(requests.by_bound, requests.seconds)
+
+
+class _Requests:
+    """Those of one method, route and status that are not yet shared."""
+
+    __slots__ = ("by_bound", "seconds")
+
+    def __init__(self) -> None:
+        self.by_bound = [0] * (len(BOUNDS) + 1)
+        self.seconds = 0.0
+
+
+def _durations() -> Any:
+    from prometheus_client import Histogram
+
+    class Durations(Histogram):
+        """With a way to observe more than one duration at a time, which the library lacks."""
+
+        def observe_many(self, by_bound: Sequence[int], total: float) -> None:
+            self._sum.inc(total)
+            for bucket, how_many in zip(self._buckets, by_bound, strict=True):
+                if how_many:
+                    bucket.inc(how_many)
+
+    return Durations(
+        "kinfolk_http_request_seconds",
+        "Time from the first byte of a request to the last of its answer, in seconds.",
+        ("route",),
+        buckets=BOUNDS,
+    )
 
 
 @cache

@@ -10,6 +10,7 @@ from tests.conftest import run_sql
 from kinfolk.app import MODULES
 from kinfolk.kit.db import Database
 from kinfolk.kit.http.application import application
+from kinfolk.kit.metrics import SECONDS_GATHERED
 
 
 def client_of(db: Database) -> httpx.AsyncClient:
@@ -74,9 +75,11 @@ def counted(text: str, route: str) -> float:
 
 def test_metrics_are_those_of_all_workers(service_url: str) -> None:
     """Whichever of two processes is asked, it knows what both have answered."""
+    time.sleep(1.5 * SECONDS_GATHERED)  # what others asked before is shared by then
     before = counted(httpx.get(f"{service_url}/metrics").text, "/health")
     for _ in range(40):  # each on a connection of its own, so that both workers get some
         assert httpx.get(f"{service_url}/health").status_code == 200
+    time.sleep(1.5 * SECONDS_GATHERED)
     for _ in range(8):
         answer = httpx.get(f"{service_url}/metrics")
         assert counted(answer.text, "/health") == before + 40

@@ -88,8 +88,9 @@ class Front:
             "status": exchange.status,
             "ms": seconds * 1_000,
             "bytes": exchange.sent_bytes,
+            **facts,
         }
-        log.write_line(line | facts, level, error)
+        log.write_line(line, level, error)
 
 
 class _Exchange:

@@ -13,6 +13,7 @@ from litestar.types import ASGIApp
 
 from kinfolk.kit.db import Database
 from kinfolk.kit.http.protocol import Protocol
+from kinfolk.kit.metrics import http_metrics
 from kinfolk.kit.pool import pool
 
 KEEP_ALIVE_SECONDS = 20
@@ -67,6 +68,7 @@ def server(
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
             async with db:
                 await server.serve(sockets=[bound])
+            http_metrics().share()
             pool().close()
 
         with asyncio.Runner(loop_factory=loop_factory) as runner:

@@ -51,7 +51,8 @@ async def ready(request: Request) -> Answer:
 
 @get("/metrics", gives={200: "text/plain"})
 async def metrics_text(_request: Request) -> Answer:
-    """Counters of all processes, in the text format of Prometheus."""
+    """Counters of all processes, in the text format of Prometheus; those of the others are at most a second old."""
+    metrics.http_metrics().share()
     body, media_type = await asyncio.to_thread(metrics.exposition)
     return Answer(body, media_type=media_type.encode())
 
