@@ -26,6 +26,6 @@ docs: ## write openapi.json and the pages of docs/ that are made out of the code
 lock: ## remake both lock files, keeping versions (needs uv): make lock, make lock upgrade=1
 	@tools/lock $(if $(upgrade),--upgrade)
 
-bench: ## measure every operation beside its limit, into docs/performance.md: make bench, make bench COMPARE=URL
+bench: ## measure every operation beside its limit, into docs/performance.md: make bench, make bench COMPARE=URL QUICK=1
 	@bash -euc '. tools/environment.sh; provide requirements-dev.txt; exec "$$venv/bin/python" -m bench "$$@"' \
-	  bench $(if $(COMPARE),--compare "$(COMPARE)")
+	  bench $(if $(COMPARE),--compare "$(COMPARE)") $(if $(QUICK),--imports 0)

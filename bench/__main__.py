@@ -14,12 +14,14 @@ from shutil import rmtree
 
 import msgspec
 
-from bench import report
+from bench import growth, large_documents, report
+from bench.chart import as_svg
 from bench.client import Connection, ask_together
 from bench.layers import PATH, REQUESTS_A_BATCH
-from bench.limits import Bare
-from bench.operations import CLIENTS, OTHER, OURS, Scene, Service, experiments
-from bench.processes import Memory, family
+from bench.limits import Bare, Disk
+from bench.operations import CLIENTS, OTHER, OURS, Experiment, Scene, Service, experiments
+from bench.processes import Memory, family, pss_megabytes
+from bench.report import Megabytes, Result
 from bench.rounds import Contender, alternate
 from bench.servers import kinfolk_api, layer_server, nginx, postgres
 from kinfolk.modules.citizens.register import read_register
@@ -31,11 +33,8 @@ PAGE = report.REPOSITORY / "docs/performance.md"
 def main() -> None:
     wanted = _arguments()
     started, begun, load = datetime.now(UTC), time.monotonic(), report.load()
-    with _open_folder() as folder, ExitStack() as stack:
-        pg_url, pg_pid = stack.enter_context(postgres(folder / "data"))
-        bare = stack.enter_context(closing(Bare(pg_url, connections=CLIENTS)))
-        machine = report.machine(bare.version())
-        idle_megabytes, results = _operations(wanted, folder, pg_url, pg_pid, bare)
+    with _open_folder() as folder:
+        machine, megabytes, results = _operations(wanted, folder)
     with _open_folder() as folder:
         layers = report.Layers(_layers_in_process(folder, wanted.rounds), _layers_over_http(folder, wanted.rounds))
     run = report.Run(
@@ -46,15 +45,17 @@ def main() -> None:
         rounds=wanted.rounds,
         machine=machine,
         load=(load, report.load()),
-        idle_megabytes=idle_megabytes,
+        megabytes=megabytes,
         results=results,
         layers=layers,
+        rows=report.rows(results, megabytes, layers),
     )
     text = report.as_markdown(run)
     print(text)
     wanted.json.parent.mkdir(parents=True, exist_ok=True)
     wanted.json.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
     report.write_between_marks(wanted.page, text)
+    wanted.page.with_suffix(".svg").write_text(as_svg(run.rows))
     if wanted.page == PAGE:
         report.write_between_marks(report.REPOSITORY / "README.md", report.in_brief(run), report.BRIEF)
 
@@ -62,37 +63,75 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--compare", metavar="URL", help="another server of the same API, measured beside ours")
-    parser.add_argument("--citizens", type=int, default=10_000)
+    parser.add_argument("--citizens", type=int, default=10_000, help="in a register")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--imports", type=int, default=1_000, help="in the grown database; 0: leave it out")
     parser.add_argument("--json", type=Path, default=report.REPOSITORY / "bench/results/latest.json")
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--page", type=Path, default=PAGE, help="the chart goes beside it, as .svg")
     return parser.parse_args()
 
 
-def _operations(
-    wanted: argparse.Namespace, folder: Path, pg_url: str, pg_pid: int, bare: Bare
-) -> tuple[float, list[report.Result]]:
-    """What the API weighs at rest, and every experiment's result."""
+def _operations(wanted: argparse.Namespace, folder: Path) -> tuple[dict[str, str], Megabytes, list[Result]]:
+    """On what it ran, the memory it takes, and every experiment's result."""
+    if not growth.has_room(folder, wanted.imports * wanted.citizens):
+        raise SystemExit(f"{folder} has no room for {wanted.imports:,} imports; set TMPDIR, or leave them out: QUICK=1")
     document = _register(wanted.citizens)
+    with ExitStack() as stack:
+        pg_url, pg_pid = stack.enter_context(postgres(folder / "data"))
+        with closing(Bare(pg_url)) as bare:
+            machine = report.machine(bare.version())
+        megabytes, health = _large_documents(wanted, folder, pg_url)
+        url, pid = stack.enter_context(kinfolk_api(pg_url, folder / "api.log"))
+        results = _beside_limits(wanted, folder, document, pg_url, url, {"API": pid, "database": pg_pid})
+        results.append(health)
+        if wanted.imports:
+            _say(f"{wanted.imports:,} imports in a database of their own")
+            few = stack.enter_context(closing(Service(f"{OURS}, among few", url, document)))
+            many, other_pid = stack.enter_context(growth.grown_service(pg_url, folder, document, wanted.imports))
+            watched = {"API": [pid, other_pid], "database": [pg_pid]}
+            for experiment in growth.experiments(few, many, f"{wanted.citizens:,}", wanted.imports):
+                results.append(_result(experiment, wanted.rounds, watched, Memory(other_pid)))
+    return machine, megabytes, results
+
+
+def _large_documents(wanted: argparse.Namespace, folder: Path, pg_url: str) -> tuple[Megabytes, Result]:
+    _say("the largest documents")
+    file = folder / "largest.json"
+    file.write_bytes(large_documents.largest_document(wanted.citizens))
+    with kinfolk_api(pg_url, folder / "large.log") as (url, pid):
+        _alive(url)
+        idle = pss_megabytes(family(pid))
+        most = large_documents.peak_while_imported(url, pid, file.read_bytes())
+        return Megabytes(idle, most), large_documents.probe_meanwhile(url, file, max(1, wanted.rounds // 2))
+
+
+def _beside_limits(
+    wanted: argparse.Namespace, folder: Path, document: bytes, pg_url: str, url: str, pids: dict[str, int]
+) -> list[Result]:
     today = datetime.now(UTC).date()
     with ExitStack() as stack:
-        url, pid = stack.enter_context(kinfolk_api(pg_url, folder / "api.log"))
+        bare = stack.enter_context(closing(Bare(pg_url, connections=CLIENTS)))
+        disk = stack.enter_context(closing(Disk(folder)))
         urls = [(OURS, url)] + ([(OTHER, wanted.compare)] if wanted.compare else [])
         _alive(url)
-        memory = Memory(pid)
+        memory = Memory(pids["API"])
         services = [stack.enter_context(closing(Service(name, place, document))) for name, place in urls]
         files = {"answer": services[0].body("citizens"), "small": b"{}"}
         files_url, _ = stack.enter_context(nginx(folder / "nginx", files))
-        scene = Scene(document, read_register(document, today), today, bare, files_url)
-        results = []
-        for experiment in experiments(scene, services):
-            print(f"bench: {experiment.name}", file=sys.stderr, flush=True)
-            memory.forget_peak()
-            figures = alternate(
-                experiment.contenders, wanted.rounds, lambda: {"API": family(pid), "database": family(pg_pid)}
-            )
-            results.append(report.Result(experiment.name, figures, experiment.comparisons, memory.peak_megabytes()))
-        return memory.rest_megabytes, results
+        scene = Scene(document, read_register(document, today), today, bare, disk, files_url)
+        watched = {whose: [pid] for whose, pid in pids.items()}
+        return [_result(each, wanted.rounds, watched, memory) for each in experiments(scene, services)]
+
+
+def _result(experiment: Experiment, rounds: int, watched: dict[str, list[int]], memory: Memory) -> Result:
+    _say(experiment.name)
+    memory.forget_peak()
+    figures = alternate(
+        experiment.contenders,
+        rounds,
+        lambda: {whose: [pid for root in pids for pid in family(root)] for whose, pids in watched.items()},
+    )
+    return Result(experiment.name, figures, experiment.comparisons, memory.peak_megabytes())
 
 
 def _register(size: int) -> bytes:
@@ -107,7 +146,7 @@ def _alive(url: str) -> None:
 
 def _layers_in_process(folder: Path, rounds: int) -> dict[str, float]:
     """In a process of its own, whose log is a file."""
-    print("bench: layers in process", file=sys.stderr, flush=True)
+    _say("layers in process")
     command = [sys.executable, "-m", "bench.layers", "measure", str(rounds)]
     with (folder / "layers.log").open("wb") as log:
         printed = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, check=True).stdout
@@ -115,7 +154,7 @@ def _layers_in_process(folder: Path, rounds: int) -> dict[str, float]:
 
 
 def _layers_over_http(folder: Path, rounds: int) -> dict[str, float]:
-    print("bench: layers over HTTP", file=sys.stderr, flush=True)
+    _say("layers over HTTP")
     with ExitStack() as stack:
         contenders, pids = [], {}
         for form in ("bare", "whole"):
@@ -126,6 +165,10 @@ def _layers_over_http(folder: Path, rounds: int) -> dict[str, float]:
             contenders.append(Contender(form, run, operations=REQUESTS_A_BATCH))
         figures = alternate(contenders, rounds, lambda: {form: [pid] for form, pid in pids.items()})
     return {one.name: one.cpu_ms[one.name] * 1_000 for one in figures}
+
+
+def _say(what: str) -> None:
+    print(f"bench: {what}", file=sys.stderr, flush=True)
 
 
 @contextmanager

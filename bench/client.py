@@ -1,14 +1,17 @@
 """A client that costs a few microseconds a request, so that what is measured is the server."""
 
 import re
-import selectors
+import select
 import socket
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 PATIENCE_SECONDS = 60
 PIECE_BYTES = 1_048_576
+IDLE_SECONDS = 3
+"""Servers end what is idle for longer: uvicorn after 5 seconds."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
@@ -34,10 +37,24 @@ class Connection:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._host = parts.netloc
+        self._place = (parts.hostname or "", parts.port or 80)
         self._prefix = parts.path.rstrip("/")
         self._buffer = memoryview(bytearray(PIECE_BYTES))
-        self.socket = socket.create_connection((parts.hostname or "", parts.port or 80), PATIENCE_SECONDS)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = self._connect()
+
+    def _connect(self) -> socket.socket:
+        self._used = time.monotonic()
+        connected = socket.create_connection(self._place, PATIENCE_SECONDS)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connected
+
+    def send(self, request: bytes) -> None:
+        now = time.monotonic()
+        if now - self._used > IDLE_SECONDS:
+            self.socket.close()
+            self.socket = self._connect()
+        self._used = now
+        self.socket.sendall(request)
 
     def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
         """A request as it goes over the wire; a header's `_` stands for `-`."""
@@ -49,11 +66,11 @@ class Connection:
 
     def ask(self, request: bytes, expected: int, *, is_kept: bool = False) -> Reply:
         """Send and wait for the whole answer; ends the bench when its status is not the expected one."""
-        self.socket.sendall(request)
+        self.send(request)
         return self.receive(expected, is_kept=is_kept)
 
     def receive(self, expected: int, *, is_kept: bool = False) -> Reply:
-        received = b""
+        received = bytes(self._more())
         while (end := received.find(b"\r\n\r\n")) < 0:
             received += bytes(self._more())
         head, body = received[:end], received[end + 4 :]
@@ -63,18 +80,20 @@ class Connection:
         return Reply(status, head, self._body(status, head, body, is_kept=is_kept))
 
     def _body(self, status: int, head: bytes, body: bytes, *, is_kept: bool) -> bytes:
+        if status in (204, 304):
+            return b""
         kept, tail = [body], body[-5:]
-        if status not in (204, 304) and _CHUNKED.search(head):
-            while tail != b"0\r\n\r\n":
-                kept.append(bytes(self._more()))
-                tail = (tail + kept[-1])[-5:]
-        elif (length := _LENGTH.search(head)) and status not in (204, 304):
+        if length := _LENGTH.search(head):
             missing = int(length[1]) - len(body)
             while missing > 0:
                 piece = self._more()
                 missing -= len(piece)
                 if is_kept:
                     kept.append(bytes(piece))
+        elif _CHUNKED.search(head):
+            while tail != b"0\r\n\r\n":
+                kept.append(bytes(self._more()))
+                tail = (tail + kept[-1])[-5:]
         return b"".join(kept) if is_kept else b""
 
     def _more(self) -> memoryview:
@@ -89,19 +108,20 @@ class Connection:
 
 def ask_together(connections: Sequence[Connection], requests: Sequence[Sequence[bytes]], expected: int) -> None:
     """Each connection asks its own requests one after another, all connections at once; the answers are small."""
-    with selectors.DefaultSelector() as selector:
+    asking = {}
+    with select.epoll() as ready:
         for connection, own in zip(connections, requests, strict=True):
             waiting = iter(own)
-            connection.socket.sendall(next(waiting))
-            selector.register(connection.socket, selectors.EVENT_READ, (connection, waiting))
-        under_way = len(connections)
-        while under_way:
-            for key, _ in selector.select():
-                connection, waiting = key.data
+            connection.send(next(waiting))
+            asking[connection.socket.fileno()] = (connection, waiting)
+            ready.register(connection.socket, select.EPOLLIN)
+        while asking:
+            for descriptor, _ in ready.poll(PATIENCE_SECONDS):
+                connection, waiting = asking[descriptor]
                 connection.receive(expected)
                 request = next(waiting, None)
                 if request is None:
-                    selector.unregister(connection.socket)
-                    under_way -= 1
+                    ready.unregister(descriptor)
+                    del asking[descriptor]
                 else:
-                    connection.socket.sendall(request)
+                    connection.send(request)

@@ -13,8 +13,10 @@ _MEGABYTE = 1_000_000
 
 def family(pid: int) -> list[int]:
     """A process and all its descendants."""
-    root = psutil.Process(pid)
-    return [pid, *(child.pid for child in root.children(recursive=True))]
+    try:
+        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
@@ -26,13 +28,18 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return total
 
 
+def pss_megabytes(pids: Iterable[int]) -> float:
+    """Memory of processes, each page counted once among those that share it."""
+    return sum(_field(pid, "smaps_rollup", "Pss") for pid in pids) / _MEGABYTE
+
+
 class Memory:
-    """Of all processes of a role: at rest, each shared page counted once, and the most that was added since."""
+    """Of all processes of a role: at rest, and the most that was added since; costs them nothing, unlike sampling."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._at_rest = {pid: _field(pid, "status", "VmRSS") for pid in family(pid)}
-        self.rest_megabytes = sum(_field(pid, "smaps_rollup", "Pss") for pid in self._at_rest) / _MEGABYTE
+        self.rest_megabytes = pss_megabytes(self._at_rest)
 
     def forget_peak(self) -> None:
         for pid in family(self._pid):

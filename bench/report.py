@@ -10,12 +10,13 @@ from pathlib import Path
 import msgspec
 import psutil  # type: ignore[import-untyped]
 
-from bench.operations import Comparison
+from bench.bars import Bar, Row, Unit
+from bench.operations import OURS, Comparison
 from bench.rounds import Figures
 
 BRIEF = ("<!-- bench -->", "<!-- /bench -->")
 BEGIN, END = "<!-- written by make bench -->", "<!-- end of what make bench wrote -->"
-MOST_LAYERS_US = 25
+MOST_LAYERS = Bar("most", 25)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -26,7 +27,7 @@ class Result(msgspec.Struct):
     name: str
     figures: list[Figures]
     comparisons: list[Comparison]
-    peak_megabytes: float
+    peak_megabytes: float | None = None
     """Of all processes of our API, most of them while this ran."""
 
     def of(self, name: str) -> Figures:
@@ -40,6 +41,14 @@ class Layers(msgspec.Struct):
     over_http: dict[str, float]
 
 
+class Megabytes(msgspec.Struct):
+    """Of all processes of a service with one worker, each shared page counted once."""
+
+    idle: float
+    largest: float
+    """At the most, while the largest document was imported."""
+
+
 class Run(msgspec.Struct):
     """All of one run."""
 
@@ -51,9 +60,24 @@ class Run(msgspec.Struct):
     machine: dict[str, str]
     load: tuple[str, str]
     """The load of the machine in its last minute, before and after."""
-    idle_megabytes: float
+    megabytes: Megabytes
     results: list[Result]
     layers: Layers
+    rows: list[Row]
+    """The table: what is derived from all of the above."""
+
+
+def rows(results: Sequence[Result], megabytes: Megabytes, layers: Layers) -> list[Row]:
+    """Each figure that has a limit or a bar."""
+    memory = [
+        Row("memory, idle", "MB", megabytes.idle, None, "", None, Bar("most", 65)),
+        Row("memory, largest document", "MB", megabytes.largest, None, "idle", megabytes.idle, Bar("most", 260)),
+    ]
+    layered = [
+        Row(f"layers, {how}", "µs", taken["whole"] - taken["bare"], None, "bare framework", taken["bare"], MOST_LAYERS)
+        for how, taken in (("in process", layers.in_process), ("over HTTP", layers.over_http))
+    ]
+    return [*(_row(result, each) for result in results for each in result.comparisons), *memory, *layered]
 
 
 def commit() -> str:
@@ -91,22 +115,21 @@ def as_markdown(run: Run) -> str:
             f"{run.started:%Y-%m-%d %H:%M} UTC, {run.seconds} s, {kinds}.",
             f"{machine}. Load of the machine before and after: {' and '.join(run.load)}.",
             "",
-            *_table(
-                ["operation", "median ms", "p95", "beside", "median ms", "times", "bar"],
-                (_compared(result, comparison) for result in run.results for comparison in result.comparisons),
-            ),
+            in_words(run.rows),
             "",
-            f"Layers, in µs of CPU time a request (bar: {MOST_LAYERS_US} for all of them):",
+            *_table(["operation", "median", "p95", "beside", "median", "times", "bar"], map(_cells, run.rows)),
+            "",
+            "Layers, in µs of CPU time a request:",
             "",
             *_table(
-                ["measured", "bare framework", "with compression", "with front, metrics", "with log", "all layers"],
+                ["measured", "bare framework", "with compression", "with front, metrics", "with log"],
                 _layers(run.layers),
             ),
             "",
-            f"Each contender; memory of the API at rest: {run.idle_megabytes:.0f} MB:",
+            "Each contender:",
             "",
             *_table(
-                ["operation", "by", "median ms", "p95", "CPU ms: API", "database", "client", "most MB"],
+                ["operation", "by", "median", "p95", "CPU ms: API", "database", "client", "most MB"],
                 (_alone(result, figures) for result in run.results for figures in result.figures),
             ),
             "",
@@ -114,23 +137,25 @@ def as_markdown(run: Run) -> str:
     )  # fmt: skip
 
 
+def in_words(rows: Sequence[Row]) -> str:
+    """How many bars are met, and which are not."""
+    barred = [row for row in rows if row.bar is not None]
+    missed = [row.operation for row in barred if not row.is_met]
+    count = f"{len(barred) - len(missed)} of {len(barred)} bars met"
+    return f"{count}; missed: {'; '.join(missed)}." if missed else f"{count}."
+
+
 def in_brief(run: Run) -> str:
-    """What a reader of the README wants to know."""
-    rows = [
-        _compared(result, comparison)
-        for result in run.results
-        for comparison in result.comparisons
-        if comparison is result.comparisons[0]
-    ]
+    """What a reader of the README wants to know: the rows that have a bar."""
     measured = f"`make bench` on {run.machine['processor']}, {run.started:%Y-%m-%d}: medians of {run.rounds} rounds"
+    columns = ["operation", "median", "its limit", "median", "times", "bar"]
+    cells = [_cells(row) for row in run.rows if row.bar is not None]
     return "\n".join(
         [
             f"{measured}, each operation beside its limit in the same run ([all of it](docs/performance.md)).",
+            in_words(run.rows),
             "",
-            *_table(
-                ["operation", "ms", "its limit", "ms", "times"],
-                ([what, ours, limit, its, times] for what, ours, _p95, limit, its, times, _bar in rows),
-            ),
+            *_table(columns, ([*row[:2], *row[3:]] for row in cells)),
             "",
         ]
     )  # fmt: skip
@@ -145,52 +170,60 @@ def write_between_marks(page: Path, text: str, marks: tuple[str, str] = (BEGIN, 
     page.write_text(f"{before}{begin}\n{text}{end}{after}")
 
 
-def _compared(result: Result, comparison: Comparison) -> list[str]:
+def _row(result: Result, comparison: Comparison) -> Row:
     subject, limit = result.of(comparison.subject), result.of(comparison.limit)
     form = comparison.subject.partition(", ")[2]
-    times = subject.median_ms / limit.median_ms
-    bar = ""
-    if comparison.most_times is not None:
-        bar = _bar(times <= comparison.most_times, f"{comparison.most_times:g} times")
-    elif comparison.most_ms is not None:
-        bar = _bar(subject.median_ms < comparison.most_ms, f"{comparison.most_ms:g} ms")
     what = f"{result.name}, {form}" if form else result.name
-    return [what, _median(subject), _ms(subject.p95_ms), limit.name, _median(limit), f"{times:.2f}", bar]
+    if comparison.is_by_p99:
+        return Row(f"{what}, p99", "ms", subject.p99_ms, None, limit.name, limit.p99_ms, comparison.bar)
+    if subject.is_batch:
+        rates = [1_000 / each for each in (subject.median_ms, subject.p95_ms, limit.median_ms)]
+        return Row(what, "/s", rates[0], rates[1], limit.name, rates[2], comparison.bar)
+    return Row(what, "ms", subject.median_ms, subject.p95_ms, limit.name, limit.median_ms, comparison.bar)
+
+
+def _cells(row: Row) -> list[str]:
+    times = "" if row.times is None else f"{row.times:.2f}"
+    p95, limit = ("" if each is None else _shown(each, row.unit) for each in (row.p95, row.limit))
+    return [row.operation, _shown(row.measured, row.unit), p95, row.beside, limit, times, _bar(row)]
+
+
+def _bar(row: Row) -> str:
+    if row.bar is None:
+        return ""
+    allowed = f"{row.bar.value:g} times" if row.bar.kind == "times" else _shown(row.bar.value, row.unit)
+    return f"{'≥' if row.bar.kind == 'least' else '≤'} {allowed}, {'met' if row.is_met else '**missed**'}"
 
 
 def _alone(result: Result, figures: Figures) -> list[str]:
-    is_ours = figures.name.startswith("Kinfolk")
-    cpu = [_ms(figures.cpu_ms[whose]) for whose in ("API", "database", "client")]
-    if not is_ours:
-        cpu[0] = ""
-    peak = f"{result.peak_megabytes:.0f}" if is_ours else ""
-    return [result.name, figures.name, _median(figures), _ms(figures.p95_ms), *cpu, peak]
+    is_ours = figures.name.startswith(OURS)
+    shown = ("API", "database", "client") if is_ours else ("", "database", "client")
+    cpu = [_ms(figures.cpu_ms[whose]) if whose in figures.cpu_ms else "" for whose in shown]
+    peak = f"{result.peak_megabytes:.0f}" if is_ours and result.peak_megabytes else ""
+    return [result.name, figures.name, *_pace(figures), *cpu, peak]
 
 
 def _layers(layers: Layers) -> Iterable[list[str]]:
     for measured, taken in (("in process", layers.in_process), ("over HTTP", layers.over_http)):
         steps = [f"{taken[form]:.1f}" if form in taken else "" for form in ("bare", "compression", "quiet", "whole")]
-        cost = taken["whole"] - taken["bare"]
-        yield [measured, *steps, f"{cost:.1f}: {_bar(cost <= MOST_LAYERS_US, f'{MOST_LAYERS_US}')}"]
+        yield [measured, *steps]
 
 
-def _bar(is_met: bool, most: str) -> str:
-    return f"≤ {most}, {'met' if is_met else '**missed**'}"
+def _pace(figures: Figures) -> list[str]:
+    unit: Unit = "/s" if figures.is_batch else "ms"
+    return [_shown(1_000 / each if figures.is_batch else each, unit) for each in (figures.median_ms, figures.p95_ms)]
 
 
-def _median(figures: Figures) -> str:
-    """With how many a second, where they came from several clients or in a row."""
-    return _ms(figures.median_ms) + (f" ({1_000 / figures.median_ms:,.0f}/s)" if figures.is_batch else "")
+def _shown(figure: float, unit: Unit) -> str:
+    if unit == "/s":
+        return f"{figure:,.0f}/s"
+    if figure >= 10 or figure == int(figure):
+        return f"{figure:,.0f} {unit}"
+    return f"{figure:.3f} {unit}" if figure < 1 else f"{figure:.2f} {unit}"
 
 
 def _ms(milliseconds: float) -> str:
-    return (
-        f"{milliseconds:.3f}"
-        if milliseconds < 1
-        else f"{milliseconds:.2f}"
-        if milliseconds < 10
-        else f"{milliseconds:.0f}"
-    )
+    return _shown(milliseconds, "ms").removesuffix(" ms")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -33,11 +33,24 @@ class Figures(msgspec.Struct):
     name: str
     median_ms: float
     p95_ms: float
+    p99_ms: float
     cpu_ms: dict[str, float]
     """Medians of CPU time, by whose processes: `client` (this one), and those named by the caller."""
     is_batch: bool
     """Many operations ran in one go: the times are those of the whole divided by their number."""
     runs_ms: list[float]
+
+    @classmethod
+    def of(cls, name: str, runs_ms: list[float], cpu_ms: Mapping[str, list[float]], *, is_batch: bool) -> "Figures":
+        return cls(
+            name=name,
+            median_ms=statistics.median(runs_ms),
+            p95_ms=percentile(runs_ms, 95),
+            p99_ms=percentile(runs_ms, 99),
+            cpu_ms={whose: statistics.median(times) for whose, times in cpu_ms.items()},
+            is_batch=is_batch,
+            runs_ms=runs_ms,
+        )
 
 
 @dataclass
@@ -59,14 +72,7 @@ def alternate(
         for contender, own in zip(contenders, seen, strict=True):
             _run(contender, own, watched)
     return [
-        Figures(
-            name=contender.name,
-            median_ms=statistics.median(own.runs_ms),
-            p95_ms=percentile(own.runs_ms, 95),
-            cpu_ms={whose: statistics.median(times) for whose, times in own.cpu_ms.items()},
-            is_batch=contender.operations > 1,
-            runs_ms=own.runs_ms,
-        )
+        Figures.of(contender.name, own.runs_ms, own.cpu_ms, is_batch=contender.operations > 1)
         for contender, own in zip(contenders, seen, strict=True)
     ]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.migrate import upgrade
@@ -86,29 +87,39 @@ def nginx(folder: Path, files: dict[str, bytes]) -> Iterator[tuple[str, int]]:
     port = _free_port()
     (folder / "nginx.conf").write_text(_SITE.format(folder=folder, root=root, port=port))
     log = folder / "nginx.log"
-    with _started([program, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(log)], log) as process:
+    command = [program, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(log)]
+    with log.open("ab") as written, _started(command, written, written) as process:
         _wait(process, log, partial(_answers, port))
         yield f"http://127.0.0.1:{port}", process.pid
 
 
 @contextmanager
-def _python(module_and_words: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with _started([sys.executable, "-m", *module_and_words], log) as process:
+def beside(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of ours that works beside this one; what it prints is for this one to read."""
+    with _started(command, subprocess.PIPE) as process:
         yield process
 
 
 @contextmanager
-def _started(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _python(module_and_words: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", *module_and_words]
+    with log.open("ab") as written, _started(command, written, written) as process:
+        yield process
+
+
+@contextmanager
+def _started(
+    command: Sequence[str], output: int | IO[bytes], errors: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     places = [place for place in sys.path if place]
-    with log.open("ab") as written:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=written,
-            stderr=written,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
-            preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509  # this process has one thread
-        )
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=errors,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
+        preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509  # no thread of ours runs when it is started
+    )
     try:
         yield process
     finally:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from kinfolk.kit.db import Connection
 from kinfolk.kit.documents import MalformedJson
-from kinfolk.kit.http import Answer, Header, Request, entity_tag, get, patch, post
+from kinfolk.kit.http import Answer, Header, Request, delete, entity_tag, get, patch, post
 from kinfolk.kit.http.answers import StaleTag, UnreadableHeader
 from kinfolk.kit.http.bodies import BodyTooLarge, BrokenBody, UnknownCharset, UnknownCoding
 from kinfolk.modules.citizens.analytics import count_presents, find_percentiles
@@ -36,6 +36,7 @@ from kinfolk.modules.citizens.register import (
     read_change,
     read_register,
 )
+from kinfolk.modules.citizens.removal import remove_import
 
 LARGEST_REGISTER_BYTES = 70_000_000
 LARGEST_CHANGE_BYTES = 1_048_576
@@ -144,6 +145,20 @@ async def patch_citizen(request: Request) -> Answer:
     return Answer.of(OneCitizen(citizen), headers={"etag": _tag(edition)})
 
 
+@delete(
+    "/imports/{import_id}",
+    gives={204: None},
+    refuses=[NoSuchImport, StaleTag],
+    reads=[Header("If-Match", "Remove only if the import still has this entity tag.")],
+)
+async def delete_import(request: Request) -> Answer:
+    """Remove an import with all its citizens; a POST with its Idempotency-Key adds the register anew."""
+    import_id = request.number("import_id", NoSuchImport)
+    async with request.db.transaction() as conn:
+        await remove_import(conn, import_id, lambda seen: request.require(_tag(seen)))
+    return Answer(status=204)
+
+
 @get(
     "/imports/{import_id}/citizens/birthdays",
     gives={200: Birthdays, 304: None},
@@ -199,4 +214,4 @@ def _tag(edition: Edition, *more: object) -> str:
     return entity_tag(edition.version, f"{edition.created_at.timestamp():.6f}".replace(".", ""), *more)
 
 
-ROUTES = [post_import, get_citizens, patch_citizen, get_birthdays, get_percentiles]
+ROUTES = [post_import, get_citizens, patch_citizen, delete_import, get_birthdays, get_percentiles]

@@ -44,7 +44,8 @@ citizens = Table(
     PrimaryKeyConstraint("import_id", "citizen_id"),
 )
 
-# A tie is stored once, so that one-sided kinship cannot exist; (x, x) is somebody who lists oneself.
+# A tie is stored once, so that one-sided kinship cannot exist; (x, x) is somebody who lists oneself. RESTRICT asks
+# once whether a citizen who goes is tied; NO ACTION asks twice, and this is nearly all that removing an import costs.
 ties = Table(
     "ties",
     metadata,
@@ -52,8 +53,18 @@ ties = Table(
     Column("low_id", BigInteger, nullable=False),
     Column("high_id", BigInteger, nullable=False),
     PrimaryKeyConstraint("import_id", "low_id", "high_id"),
-    ForeignKeyConstraint(["import_id", "low_id"], ["citizens.import_id", "citizens.citizen_id"], name="fk_ties_low"),
-    ForeignKeyConstraint(["import_id", "high_id"], ["citizens.import_id", "citizens.citizen_id"], name="fk_ties_high"),
+    ForeignKeyConstraint(
+        ["import_id", "low_id"],
+        ["citizens.import_id", "citizens.citizen_id"],
+        name="fk_ties_low",
+        ondelete="RESTRICT",
+    ),
+    ForeignKeyConstraint(
+        ["import_id", "high_id"],
+        ["citizens.import_id", "citizens.citizen_id"],
+        name="fk_ties_high",
+        ondelete="RESTRICT",
+    ),
     CheckConstraint("low_id <= high_id", name="low_first"),
     Index(None, "import_id", "high_id"),
 )
@@ -64,6 +75,6 @@ idempotent_imports = Table(
     metadata,
     Column("key", Text, primary_key=True),
     Column("body_sha256", LargeBinary, nullable=False),
-    Column("import_id", BigInteger, nullable=False),
+    Column("import_id", BigInteger, nullable=False, index=True),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
 )

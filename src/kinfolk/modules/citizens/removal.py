@@ -1,0 +1,35 @@
+"""Removing an import, and all that was kept of it."""
+
+from collections.abc import Callable
+
+from sqlalchemy import delete
+
+from kinfolk.kit.db import Connection
+from kinfolk.kit.log import note
+from kinfolk.kit.sql import param, sql
+from kinfolk.modules.citizens.imports import Edition, NoSuchImport
+from kinfolk.modules.citizens.tables import citizens, idempotent_imports, imports, ties
+
+_IMPORT = param("import_id")
+
+LAST_EDITION = sql(
+    delete(imports).where(imports.c.import_id == _IMPORT).returning(imports.c.version, imports.c.created_at)
+)
+REMOVED_TIES = sql(delete(ties).where(ties.c.import_id == _IMPORT))
+REMOVED_CITIZENS = sql(delete(citizens).where(citizens.c.import_id == _IMPORT))
+REMOVED_KEY = sql(delete(idempotent_imports).where(idempotent_imports.c.import_id == _IMPORT))
+
+
+async def remove_import(conn: Connection, import_id: int, check: Callable[[Edition], None]) -> None:
+    """Remove an import: its citizens, their ties, and the Idempotency-Key it came with, which is as good as new.
+
+    `check` sees the last edition and may raise. Raises NoSuchImport. The row of the import goes first: whoever wants
+    to change its citizens, or to remove it, waits there and then finds nothing.
+    """
+    row = await LAST_EDITION.fetchrow(conn, import_id=import_id)
+    if row is None:
+        raise NoSuchImport(import_id=import_id)
+    check(Edition(*row))
+    for removed in (REMOVED_TIES, REMOVED_CITIZENS, REMOVED_KEY):
+        await removed.execute(conn, import_id=import_id)
+    note(import_id=import_id)
