@@ -10,7 +10,8 @@ from typing import Any
 from locust import FastHttpUser, between, events, task
 from locust.argument_parser import LocustArgumentParser
 
-ONE, OTHER = "/imports/[id]", "/imports/[id]/citizens/[id]"
+IMPORT, CITIZENS, CITIZEN = "/imports/[id]", "/imports/[id]/citizens", "/imports/[id]/citizens/[id]"
+CORRECTIONS = 5
 
 
 @events.init_command_line_parser.add_listener
@@ -19,44 +20,49 @@ def add_arguments(parser: LocustArgumentParser) -> None:
 
 
 class Analyst(FastHttpUser):
-    """Keeps one import, in which neighbours are relatives, and takes it away in the end."""
+    """Brings a register in which neighbours are relatives, works with it and takes it away, again and again.
+
+    That is one task, so `--stop-timeout` lets whoever has begun come to the end.
+    """
 
     wait_time = between(0.05, 0.2)
 
-    def on_start(self) -> None:
-        self.size = self.environment.parsed_options.citizens
-        with self.rest("POST", "/imports", json={"citizens": register(self.size)}) as answer:
-            self.place = f"/imports/{answer.js['data']['import_id']}"
+    @task
+    def play(self) -> None:
+        size = self.environment.parsed_options.citizens
+        with self.rest("POST", "/imports", json={"citizens": register(size)}) as answer:
+            if answer.status_code != 201:
+                return
+            place = f"/imports/{answer.js['data']['import_id']}"
+        self.read(place, size)
+        for _ in range(CORRECTIONS):
+            self.correct(place, size)
+        self.ask_birthdays(place)
+        self.ask_ages(place)
+        self.client.delete(place, name=IMPORT)
 
-    def on_stop(self) -> None:
-        self.client.delete(self.place, name=ONE)
-
-    @task(4)
-    def read(self) -> None:
-        with self.rest("GET", f"{self.place}/citizens", name=f"{ONE}/citizens") as answer:
-            if len(answer.js["data"]) != self.size:
+    def read(self, place: str, size: int) -> None:
+        with self.rest("GET", f"{place}/citizens", name=CITIZENS) as answer:
+            if len(answer.js["data"]) != size:
                 answer.failure("citizens are missing")
 
-    @task(4)
-    def correct(self) -> None:
+    def correct(self, place: str, size: int) -> None:
         """A name, or kinship, whose other side must follow; the answer says how the citizen now stands."""
-        citizen_id = random.randint(1, self.size)
-        relatives = random.sample(range(1, self.size + 1), random.randint(0, 2))
+        citizen_id = random.randint(1, size)
+        relatives = random.sample(range(1, size + 1), random.randint(0, 2))
         change: dict[str, Any] = random.choice([{"name": f"Ada {random.random()}"}, {"relatives": sorted(relatives)}])
-        with self.rest("PATCH", f"{self.place}/citizens/{citizen_id}", name=OTHER, json=change) as answer:
+        with self.rest("PATCH", f"{place}/citizens/{citizen_id}", name=CITIZEN, json=change) as answer:
             if not change.items() <= answer.js["data"].items():
                 answer.failure(f"asked for {change}, got {answer.js}")
 
-    @task(1)
-    def ask_birthdays(self) -> None:
-        with self.rest("GET", f"{self.place}/citizens/birthdays", name=f"{ONE}/citizens/birthdays") as answer:
+    def ask_birthdays(self, place: str) -> None:
+        with self.rest("GET", f"{place}/citizens/birthdays", name=f"{CITIZENS}/birthdays") as answer:
             if len(answer.js["data"]) != 12:
                 answer.failure("months are missing")
 
-    @task(1)
-    def ask_ages(self) -> None:
-        place = "towns/stat/percentile/age"
-        with self.rest("GET", f"{self.place}/{place}", name=f"{ONE}/{place}") as answer:
+    def ask_ages(self, place: str) -> None:
+        ages = "towns/stat/percentile/age"
+        with self.rest("GET", f"{place}/{ages}", name=f"{IMPORT}/{ages}") as answer:
             if not all(town["p50"] <= town["p75"] <= town["p99"] for town in answer.js["data"]):
                 answer.failure("ages are out of order")
 
