@@ -107,6 +107,18 @@ class ClientSettings:
     """A file that holds the token to show to the service."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ServingSettings:
+    """What every role that answers HTTP takes."""
+
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    web: WebSettings = field(default_factory=WebSettings)
+    process: ProcessSettings = field(default_factory=ProcessSettings)
+    logs: LogSettings = field(default_factory=LogSettings)
+    file: FileSettings = field(default_factory=FileSettings)
+
+
 GROUPS: tuple[type[Any], ...] = (
     FileSettings,
     DatabaseSettings,
