@@ -46,7 +46,7 @@ def default_data_dir() -> Path:
     return (named if named.is_absolute() else Path.home() / ".local/share") / "kinfolk"
 
 
-@Parameter(name="*", group="Settings", show_env_var=True)
+@Parameter(name="*", group="File", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class FileSettings:
     config: Path | None = None
@@ -101,7 +101,7 @@ class LogSettings:
     """A YAML file for logging.config.dictConfig, instead of all of the above."""
 
 
-@Parameter(name="*", group="Service", show_env_var=True)
+@Parameter(name="*", group="Client", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class ClientSettings:
     api_url: str = "http://127.0.0.1:8080"
