@@ -32,7 +32,7 @@ from kinfolk.kit.settings import (
 if TYPE_CHECKING:
     from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 
-EPILOGUE = """Every option is also a variable KINFOLK_… and a key of the file given by --config.
+EPILOGUE = """Every setting is also a variable KINFOLK_… and a key of the file given by --config.
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage or settings, 3 something needed is not there, 130 interrupted."""
 
 sources = Sources()

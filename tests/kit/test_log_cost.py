@@ -1,4 +1,4 @@
-"""What keeps the log cheap: lines rendered by the thread that writes, records made without the work of logging's own."""
+"""What keeps the log cheap: lines rendered by the thread that writes, records made without logging's work."""
 
 import logging
 import subprocess

@@ -26,12 +26,12 @@ CHUNK_BYTES = 64 * 1024
 PAUSES_SECONDS = (0.5, 1, 2, 4)
 
 
-class NewImport(msgspec.Struct, frozen=True):
+class ImportNumber(msgspec.Struct, frozen=True):
     import_id: int
 
 
-class ImportAnswer(msgspec.Struct, frozen=True):
-    data: NewImport
+class ImportAdded(msgspec.Struct, frozen=True):
+    data: ImportNumber
 
 
 @ends_plainly
@@ -90,7 +90,7 @@ def import_register(
     if answer.status_code != httpx.codes.CREATED:
         raise refused(answer)
     try:
-        import_id = msgspec.json.decode(answer.content, type=ImportAnswer).data.import_id
+        import_id = msgspec.json.decode(answer.content, type=ImportAdded).data.import_id
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise refused(answer) from None
     tell(f"its answers: {place(service)}/?import={import_id}")
