@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+import prometheus_client.multiprocess  # noqa: F401  # /metrics would load it late, see `server`
 import uvicorn
 from litestar.types import ASGIApp
 
