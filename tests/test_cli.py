@@ -1,7 +1,9 @@
 """`kinfolk` as a word on the command line: help, names, exit codes."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,10 +74,29 @@ def test_kinfolk_db_is_the_same_as_kinfolk_with_db(
     assert "-> 0001" in said
 
 
-def test_a_reader_who_has_seen_enough_is_no_failure() -> None:
+@pytest.mark.parametrize("is_buffered", [True, False])
+def test_a_reader_who_has_seen_enough_is_no_failure(is_buffered: bool) -> None:
     command = [sys.executable, "-m", "kinfolk", "settings"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    environment = os.environ | {"PYTHONUNBUFFERED": "" if is_buffered else "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
         assert (process.stderr.read(), process.wait()) == ("", 0)
+
+
+@pytest.mark.parametrize("words", [["settings"], ["generate", "9"], ["generate", "9000"]])
+def test_a_full_disk_is_a_failure_in_plain_words(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "kinfolk", *words, *(["--seed", "1"] if "generate" in words else [])]
+        environment = os.environ | {"PYTHONUNBUFFERED": ""}
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (1, "cannot write: No space left on device\n")
+
+
+def test_who_closed_standard_output_wants_to_hear_nothing() -> None:
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "kinfolk", "settings"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -23,6 +23,7 @@ from kinfolk.kit.settings import (
     FileSettings,
     LogSettings,
     ProcessSettings,
+    ServingSettings,
     Sources,
     WebSettings,
     masked,
@@ -31,7 +32,7 @@ from kinfolk.kit.settings import (
 if TYPE_CHECKING:
     from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 
-EPILOGUE = """Every option is also a variable KINFOLK_… and a key of the file given by --config.
+EPILOGUE = """Every setting is also a variable KINFOLK_… and a key of the file given by --config.
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage or settings, 3 something needed is not there, 130 interrupted."""
 
 sources = Sources()
@@ -93,46 +94,27 @@ def check_url(pg_url: str) -> None:
 
 
 @app.command
-def up(
-    database: DatabaseSettings = DatabaseSettings(),
-    web: WebSettings = WebSettings(),
-    process: ProcessSettings = ProcessSettings(),
-    logs: LogSettings = LogSettings(),
-    file: FileSettings = FileSettings(),
-) -> int:
+def up(settings: ServingSettings = ServingSettings()) -> int:
     """Start everything: the database, its migrations, the API and its pages."""
     from kinfolk.kit.migrate import upgrade
 
-    with database_url(database, process.user) as (url, mend):
+    with database_url(settings.database, settings.process.user) as (url, mend):
         upgrade(url)
-        return _serve("up", url, mend, database, web, process, logs)
+        return _serve("up", url, mend, settings)
 
 
 @app.command
-def api(
-    database: DatabaseSettings = DatabaseSettings(),
-    web: WebSettings = WebSettings(),
-    process: ProcessSettings = ProcessSettings(),
-    logs: LogSettings = LogSettings(),
-    file: FileSettings = FileSettings(),
-) -> int:
+def api(settings: ServingSettings = ServingSettings()) -> int:
     """Answer HTTP. The tables must be there: `kinfolk db upgrade head`."""
-    with database_url(database, process.user) as (url, mend):
-        return _serve("api", url, mend, database, web, process, logs)
+    with database_url(settings.database, settings.process.user) as (url, mend):
+        return _serve("api", url, mend, settings)
 
 
-def _serve(
-    role: str,
-    url: str,
-    mend: Callable[[], None],
-    database: DatabaseSettings,
-    web: WebSettings,
-    process: ProcessSettings,
-    logs: LogSettings,
-) -> int:
+def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSettings) -> int:
     from kinfolk.kit import log, metrics
     from kinfolk.kit.process import Child, Supervisor, become, listening
 
+    database, web, process, logs = settings.database, settings.web, settings.process, settings.logs
     with listening(web) as bound, metrics.shared_folder() as folder:
         from kinfolk.app import MODULES
         from kinfolk.kit.db import Database

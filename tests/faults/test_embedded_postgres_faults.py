@@ -25,8 +25,8 @@ from tests.postgres_places import (
 
 from kinfolk.kit.embedded_postgres import CannotStart, EmbeddedPostgres
 from kinfolk.kit.postgres_account import server_account
-from kinfolk.kit.postgres_binaries import choose_binaries
-from kinfolk.kit.postgres_cluster import ROLE, end_leftovers
+from kinfolk.kit.postgres_binaries import choose_binaries, reachable_folder
+from kinfolk.kit.postgres_cluster import ROLE, end_leftovers, pinned_major
 
 CONNECTION_LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -145,7 +145,7 @@ def serve_without_a_lock(data_dir: Path) -> subprocess.Popen[bytes]:
     """A server whose owner is gone, as where the kernel does not end it."""
     cluster = data_dir / "postgres"
     account = server_account(cluster, os.geteuid())
-    program = choose_binaries(18, None).folder / "postgres"
+    program = reachable_folder(choose_binaries(pinned_major(cluster), None), account, data_dir) / "postgres"
     options = ["--listen_addresses=", f"--unix_socket_directories={data_dir / 'postgres.socket'}"]
     server = account.begin([program, "-D", cluster, *options], subprocess.DEVNULL)
     pid_file = cluster / "postmaster.pid"

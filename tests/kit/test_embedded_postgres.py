@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -328,6 +329,8 @@ if IS_ROOT:
         (closed / package.name / "__init__.py").touch()
         subprocess.run(["chmod", "-R", "go-rwx", closed], check=True)
         monkeypatch.syspath_prepend(str(closed))
+        for earlier in data_dir.glob("postgres-*"):  # the checkout may itself lie under a closed directory
+            shutil.rmtree(earlier)
         (data_dir / "postgres-18.0").mkdir()
         with EmbeddedPostgres(data_dir) as postgres:
             copy = data_dir / f"postgres-{binaries.version}"

@@ -26,3 +26,12 @@ def test_a_command_that_goes_well_keeps_its_answer() -> None:
         return number
 
     assert command(7) == 7
+
+
+def test_an_accident_stays_one() -> None:
+    @ends_plainly
+    def command() -> int:
+        raise PermissionError(13, "no")
+
+    with pytest.raises(PermissionError):
+        command()

@@ -91,6 +91,19 @@ def test_a_wrong_flag_is_named(command_line: CommandLine, words: list[str], name
     assert name in command_line.refused("settings", *words)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["settings", "--workers", "1.5"],
+        ["generate", "1.5"],
+        ["generate", "2", "--seed", "1.5"],
+        ["generate", "2", "--ties", "1.5"],
+    ],
+)
+def test_half_a_number_is_not_rounded(command_line: CommandLine, words: list[str]) -> None:
+    assert command_line.refused(*words).endswith('"1.5" is not a whole number.\n')
+
+
 def test_a_wrong_variable_is_named(command_line: CommandLine) -> None:
     assert "KINFOLK_API_PORT" in command_line.refused("settings", KINFOLK_API_PORT="x")
     assert "KINFOLK_INSECURE" in command_line.refused("settings", KINFOLK_INSECURE="maybe")

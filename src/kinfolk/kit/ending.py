@@ -1,5 +1,6 @@
 """How a command ends: its exit code, and plain words on standard error where it cannot go on."""
 
+import errno
 import functools
 import os
 import sys
@@ -38,16 +39,23 @@ def tell(words: str) -> None:
     print(words, file=sys.stderr, flush=True)  # noqa: T201  # a command speaks to a person
 
 
+def _let_go_of_output() -> None:
+    """The interpreter flushes standard output once more on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def ends_plainly(command: Callable[P, int]) -> Callable[P, int]:
     """Let a command end with words on standard error and an exit code, never with a traceback.
 
-    A reader who closes the pipe has seen enough: that is 0. Ctrl-C is 130.
+    A reader who closes the pipe has seen enough: that is 0. A full disk is 1, Ctrl-C is 130.
     """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
-            return command(*args, **kwargs)
+            code = command(*args, **kwargs)
+            print(end="", flush=True)  # noqa: T201  # at the interpreter's end nobody could catch what is wrong
+            return code
         except Ended as end:
             tell(str(end))
             return end.exit_code
@@ -55,8 +63,13 @@ def ends_plainly(command: Callable[P, int]) -> Callable[P, int]:
             tell("interrupted")
             return INTERRUPTED
         except BrokenPipeError:
-            # The interpreter flushes standard output once more on its way out.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _let_go_of_output()
             return OK
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            _let_go_of_output()
+            tell(f"cannot write: {error.strerror}")
+            return FAILED
 
     return run

@@ -25,9 +25,12 @@ from kinfolk.kit.ending import WrongSetting
 PREFIX = "KINFOLK_"
 
 
-def _whole(value_type: type[int], tokens: Sequence[Token]) -> int:  # noqa: ARG001  # as Cyclopts calls it
-    """Cyclopts itself would round 1.5."""
-    return int(tokens[0].value)
+def whole(value_type: type[int], tokens: Sequence[Token]) -> int:  # noqa: ARG001  # as Cyclopts calls it
+    """The converter for every whole number on a command line: Cyclopts itself would round 1.5."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f'"{tokens[0].value}" is not a whole number.') from None
 
 
 def _numeric(value_type: type[float], value: float) -> None:  # noqa: ARG001  # as Cyclopts calls it
@@ -43,7 +46,7 @@ def default_data_dir() -> Path:
     return (named if named.is_absolute() else Path.home() / ".local/share") / "kinfolk"
 
 
-@Parameter(name="*", group="Settings", show_env_var=True)
+@Parameter(name="*", group="File", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class FileSettings:
     config: Path | None = None
@@ -59,7 +62,7 @@ class DatabaseSettings:
     """Where the embedded server lives. Default: $XDG_DATA_HOME/kinfolk, as root /var/lib/kinfolk."""
     pg_bin: Path | None = None
     """The folder of PostgreSQL's programs for the embedded server. Default: those Kinfolk brings."""
-    pool_size: Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=1_000))] = 10
+    pool_size: Annotated[int, Parameter(converter=whole, validator=Number(gte=1, lte=1_000))] = 10
     """Connections to PostgreSQL that each process keeps at the most."""
 
 
@@ -68,11 +71,11 @@ class DatabaseSettings:
 class WebSettings:
     api_address: str = "127.0.0.1"
     """The address to listen on."""
-    api_port: Annotated[int, Parameter(converter=_whole, validator=Number(gte=0, lte=65_535))] = 8080
+    api_port: Annotated[int, Parameter(converter=whole, validator=Number(gte=0, lte=65_535))] = 8080
     """The port to listen on; 0 takes a free one and prints it."""
     uds: Path | None = None
     """Listen on this unix socket instead of an address and port."""
-    workers: Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=256))] = 1
+    workers: Annotated[int, Parameter(converter=whole, validator=Number(gte=1, lte=256))] = 1
     """Processes that share the socket."""
     insecure: bool = False
     """Listen beyond loopback although nobody is asked who they are."""
@@ -98,13 +101,25 @@ class LogSettings:
     """A YAML file for logging.config.dictConfig, instead of all of the above."""
 
 
-@Parameter(name="*", group="Service", show_env_var=True)
+@Parameter(name="*", group="Client", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class ClientSettings:
     api_url: str = "http://127.0.0.1:8080"
     """The address of the running service."""
     token_file: Path | None = None
     """A file that holds the token to show to the service."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ServingSettings:
+    """What every role that answers HTTP takes."""
+
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    web: WebSettings = field(default_factory=WebSettings)
+    process: ProcessSettings = field(default_factory=ProcessSettings)
+    logs: LogSettings = field(default_factory=LogSettings)
+    file: FileSettings = field(default_factory=FileSettings)
 
 
 GROUPS: tuple[type[Any], ...] = (

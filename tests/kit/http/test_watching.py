@@ -3,6 +3,7 @@
 import asyncio
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from tests.conftest import run_sql
@@ -17,6 +18,10 @@ def client_of(db: Database) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(application(MODULES, db)), base_url="http://kinfolk")  # type: ignore[arg-type]
 
 
+def not_ready(database: str) -> dict[str, str]:
+    return {"status": "not ready", "database": database, "migrations": "unknown"}
+
+
 async def test_it_is_alive_and_ready(client: httpx.AsyncClient) -> None:
     alive = await client.get("/health")
     assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
@@ -25,14 +30,44 @@ async def test_it_is_alive_and_ready(client: httpx.AsyncClient) -> None:
     assert ready.status_code == 200
 
 
-async def test_a_database_that_refuses_is_told(lines: list[Any]) -> None:
+async def test_a_database_that_is_not_there_is_told(lines: list[Any]) -> None:
     async with Database("postgresql://nobody@127.0.0.1:1/nothing") as away, client_of(away) as client:
         begun = time.monotonic()
         answer = await client.get("/ready")
         assert time.monotonic() - begun < 3
         assert (await client.get("/health")).status_code == 200
-    assert (answer.status_code, answer.json()["status"]) == (503, "not ready")
+    assert (answer.status_code, answer.json()) == (503, not_ready("cannot be reached"))
     assert lines[0]["reason"] == "DatabaseAway"
+
+
+async def test_a_server_that_hangs_up_is_told() -> None:
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as rude:
+        port = rude.sockets[0].getsockname()[1]
+        url = f"postgresql://nobody@127.0.0.1:{port}/nothing?sslmode=disable"
+        async with Database(url) as db, client_of(db) as client:
+            answer = await client.get("/ready")
+    assert (answer.status_code, answer.json()) == (503, not_ready("cannot be reached"))
+
+
+async def test_a_database_that_refuses_us_is_told(pg_url: str, lines: list[Any]) -> None:
+    parts = urlsplit(pg_url)
+    wrong = parts._replace(netloc=f"{parts.username}:wrong@{parts.hostname}:{parts.port}").geturl()
+    async with Database(wrong) as db, client_of(db) as client:
+        answer = await client.get("/ready")
+    assert (answer.status_code, answer.json()) == (503, not_ready("does not let us in"))
+    assert "password" in lines[0]["database"]
+
+
+async def test_tables_that_may_not_be_read_are_told(make_database: Any, lines: list[Any]) -> None:
+    url = await asyncio.to_thread(make_database, "closed")
+    await asyncio.to_thread(run_sql, url, "REVOKE SELECT ON alembic_version FROM CURRENT_USER")
+    async with Database(url) as db, client_of(db) as client:
+        answer = await client.get("/ready")
+    assert (answer.status_code, answer.json()) == (503, not_ready("could not be asked: the log says why"))
+    assert lines[0]["reason"] == "InsufficientPrivilegeError"
 
 
 async def test_a_database_that_says_nothing_is_told_within_about_a_second(lines: list[Any]) -> None:
@@ -48,7 +83,7 @@ async def test_a_database_that_says_nothing_is_told_within_about_a_second(lines:
         assert 0.9 < time.monotonic() - begun < 3
     silent.close()
     await silent.wait_closed()
-    assert (answer.status_code, answer.json()["status"]) == (503, "not ready")
+    assert (answer.status_code, answer.json()) == (503, not_ready("did not answer within a second"))
     assert lines[0]["reason"] == "TimeoutError"
 
 

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+import prometheus_client.multiprocess  # noqa: F401  # /metrics would load it late, see `server`
 import uvicorn
 from litestar.types import ASGIApp
 
@@ -17,7 +18,6 @@ from kinfolk.kit.metrics import http_metrics
 from kinfolk.kit.pool import pool
 
 KEEP_ALIVE_SECONDS = 20
-
 
 Run = Callable[[Callable[[], None]], None]
 
@@ -37,9 +37,7 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
 
-def server(
-    app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float
-) -> Callable[[Callable[[], None]], None]:
+def server(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float) -> Run:
     """What a child process runs: answers requests until SIGTERM, then finishes those under way within `grace_seconds`.
 
     Everything is loaded here, in the parent: its children begin sooner, share the memory, and may be users who cannot

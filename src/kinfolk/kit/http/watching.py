@@ -3,10 +3,12 @@
 import asyncio
 from typing import Literal
 
+import asyncpg
 import msgspec
 from litestar.handlers import HTTPRouteHandler
 
 from kinfolk.kit import metrics
+from kinfolk.kit.db import DatabaseAway
 from kinfolk.kit.http.answers import Answer, Request
 from kinfolk.kit.http.routes import get
 from kinfolk.kit.log import note
@@ -43,10 +45,21 @@ async def ready(request: Request) -> Answer:
             current = await is_current(conn)
     except Exception as error:  # whatever it is, we are not ready, and the prober must be told
         note(reason=type(error).__name__)
-        return Answer.of(Readiness("not ready", "does not answer within a second", "unknown"), 503)
+        return Answer.of(Readiness("not ready", _what_is_known(error), "unknown"), 503)
     if not current:
         return Answer.of(Readiness("not ready", "answers", "not at head: run kinfolk db upgrade head"), 503)
     return Answer.of(Readiness("ready", "answers", "at head"))
+
+
+def _what_is_known(error: Exception) -> str:
+    """Why the database could not be asked, in words for anybody; the server's own are in the log."""
+    if isinstance(error, TimeoutError):
+        return "did not answer within a second"
+    if not isinstance(error, DatabaseAway):
+        return "could not be asked: the log says why"
+    is_refusal = isinstance(error.__cause__, asyncpg.PostgresError)
+    is_lost = isinstance(error.__cause__, asyncpg.PostgresConnectionError)
+    return "does not let us in" if is_refusal and not is_lost else "cannot be reached"
 
 
 @get("/metrics", gives={200: "text/plain"})

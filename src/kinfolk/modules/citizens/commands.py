@@ -20,27 +20,29 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from kinfolk.kit.client import connect, nobody_there, place, printable, refused
 from kinfolk.kit.ending import FAILED, Ended, Missing, WrongSetting, ends_plainly, tell
-from kinfolk.kit.settings import ClientSettings, FileSettings
+from kinfolk.kit.settings import ClientSettings, FileSettings, whole
 
 CHUNK_BYTES = 64 * 1024
 PAUSES_SECONDS = (0.5, 1, 2, 4)
 
 
-class NewImport(msgspec.Struct, frozen=True):
+class ImportNumber(msgspec.Struct, frozen=True):
     import_id: int
 
 
-class ImportAnswer(msgspec.Struct, frozen=True):
-    data: NewImport
+class ImportAdded(msgspec.Struct, frozen=True):
+    data: ImportNumber
 
 
 @ends_plainly
 def generate(
-    count: Annotated[int, Parameter(help="How many citizens, 0 to 10,000.")],
+    count: Annotated[int, Parameter(help="How many citizens, 0 to 10,000.", converter=whole)],
     /,
     *,
-    seed: Annotated[int | None, Parameter(help="The same seed gives the same register again.")] = None,
-    ties: Annotated[int | None, Parameter(help="Exactly so many ties in all, not as many as families have.")] = None,
+    seed: Annotated[int | None, Parameter(help="The same seed gives the same register again.", converter=whole)] = None,
+    ties: Annotated[
+        int | None, Parameter(help="Exactly so many ties in all, not as many as families have.", converter=whole)
+    ] = None,
 ) -> int:
     """Write an example register to standard output, as one JSON document.
 
@@ -88,7 +90,7 @@ def import_register(
     if answer.status_code != httpx.codes.CREATED:
         raise refused(answer)
     try:
-        import_id = msgspec.json.decode(answer.content, type=ImportAnswer).data.import_id
+        import_id = msgspec.json.decode(answer.content, type=ImportAdded).data.import_id
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise refused(answer) from None
     tell(f"its answers: {place(service)}/?import={import_id}")
