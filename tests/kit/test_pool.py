@@ -245,6 +245,12 @@ async def test_what_may_have_been_committed_is_repeated_only_where_it_may(beside
     assert await beside.run(partial(marked, path=marks(tmp_path, 1)), dying_late, may_repeat=True) in pids
 
 
+async def test_where_nobody_can_take_it_any_more_it_is_refused_at_once(beside: Beside) -> None:
+    beside.taken.close()
+    with pytest.raises(WorkDied):
+        await beside.run(whole, echo)
+
+
 async def test_a_database_that_is_away_is_told_so(db: Database) -> None:
     beside = Beside(db, "postgresql://127.0.0.1:1/nowhere")
     beside.begin()

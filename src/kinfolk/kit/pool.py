@@ -98,11 +98,13 @@ def new_line() -> tuple[socket.socket, socket.socket]:
 
 
 def _is_sent(line: socket.socket, call: bytes, *descriptors: int) -> bool:
-    """False where ten wait already, or what the system sets."""
+    """False where ten wait already, or what the system sets. Raises WorkDied where nobody will ever take it."""
     try:
         socket.send_fds(line, [call], descriptors)
     except BlockingIOError:
         return False
+    except ConnectionError:
+        raise WorkDied from None
     return True
 
 

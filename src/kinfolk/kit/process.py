@@ -194,6 +194,8 @@ class Supervisor:
             for sibling in self._children:
                 if sibling.pipe >= 0:
                     os.close(sibling.pipe)
+                if sibling.call is not None and sibling is not child:
+                    sibling.call.close()  # so that a call is refused once nobody can take it
             self._selector.close()
             setproctitle.setproctitle(f"kinfolk {child.title}")
             lines = log.start(self._logs)
