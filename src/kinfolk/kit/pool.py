@@ -26,6 +26,7 @@ Read = Callable[[mmap], tuple[Any, ...]]
 IDLE_SECONDS = 5.0  # to begin takes some 30 ms, and what ends gives its memory back
 ANSWER_SECONDS = 30.0
 PAUSE_SECONDS = 0.05
+NICENESS = 10  # whoever asks a worker does not wait for whoever sends 63 MB
 LONGEST_CALL_BYTES = 4_096
 COMMITTING = b"c"  # which no pickle begins with
 
@@ -115,6 +116,7 @@ def reader(line: socket.socket, url: str) -> Callable[[Callable[[], None]], None
     """
 
     def run(_on_ready: Callable[[], None]) -> None:
+        os.nice(NICENESS)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(line, Database(url, size=1)))
 
