@@ -96,11 +96,17 @@ def check_url(pg_url: str) -> None:
 @app.command
 def up(settings: ServingSettings = ServingSettings()) -> int:
     """Start everything: the database, its migrations, the API and its pages."""
-    from kinfolk.kit.migrate import upgrade
+    from kinfolk.kit.errand import run_aside
 
     with database_url(settings.database, settings.process.user) as (url, mend):
-        upgrade(url)
+        run_aside(partial(_upgrade, url))
         return _serve("up", url, mend, settings)
+
+
+def _upgrade(url: str) -> None:
+    from kinfolk.kit.migrate import upgrade
+
+    upgrade(url)
 
 
 @app.command
@@ -120,11 +126,13 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         from kinfolk.kit.db import Database
         from kinfolk.kit.http.application import application
         from kinfolk.kit.http.server import server
-        from kinfolk.kit.migrate import head
+        from kinfolk.kit.pool import new_line, reader
+        from kinfolk.kit.revision import head
 
         head()  # is remembered for /ready
         db = Database(url, size=database.pool_size)
-        serve = server(application(MODULES, db), db, bound, process.grace_seconds)
+        calls, taken = new_line()
+        serve = server(application(MODULES, db, calls, web.uploads), db, bound, process.grace_seconds)
         if process.user is not None:  # after everything is loaded, which may lie where only root can read
             become(process.user, folder)
         log.start(logs, in_thread=False)
@@ -137,7 +145,8 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
                 print(greeting, flush=True)
 
         workers = [Child(f"api {number}", serve) for number in range(1, web.workers + 1)]
-        return Supervisor(role, workers, logs, process.grace_seconds).run(announce, bound.close, mend)
+        beside = Child("reader", reader(taken, url), call=taken)
+        return Supervisor(role, [*workers, beside], logs, process.grace_seconds).run(announce, bound.close, mend)
 
 
 def _greeting(bound: socket.socket, database: DatabaseSettings) -> str:

@@ -1,6 +1,7 @@
 import json
 import time
 from enum import Enum
+from mmap import mmap
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -287,3 +288,17 @@ def test_a_doubled_key_never_passes(one: Any, other: Any, key: str) -> None:
     twice = ",".join(f"{json.dumps(key)}:{json.dumps(value)}" for value in (one, other))
     with pytest.raises(InvalidDocument):
         read_json(f"[{{{twice}}}]".encode("utf-8", "surrogatepass"), list[Any])
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 2, 3, 7, 1_000])
+@given(texts=st.lists(st.text(alphabet='\\"ж\n', max_size=9)))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_quotes_are_counted_piece_by_piece(monkeypatch: pytest.MonkeyPatch, piece_bytes: int, texts: list[str]) -> None:
+    """Also in a mapped file, and whatever is cut in two."""
+    monkeypatch.setattr("kinfolk.kit.documents.PIECE_BYTES", piece_bytes)
+    body = msgspec.json.encode(texts)
+    assert structural_quotes(body) == 2 * len(texts)
+    with mmap(-1, len(body)) as mapped:
+        mapped[:] = body
+        assert structural_quotes(mapped) == 2 * len(texts)
+        assert read_at_a_glance(mapped, list[str], lambda found: 2 * len(found)) == texts

@@ -22,10 +22,10 @@ from tests.postgres_places import REPOSITORY
 from tests.running import kinfolk
 
 from kinfolk.cli import run
-from kinfolk.kit import migrate
+from kinfolk.kit import migrate, revision
 from kinfolk.kit.ending import Missing
 
-REVISIONS = [script.revision for script in ScriptDirectory(str(migrate.folder())).walk_revisions()][::-1]
+REVISIONS = [script.revision for script in ScriptDirectory(str(revision.folder())).walk_revisions()][::-1]
 
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:
@@ -73,13 +73,13 @@ def schema(url: str) -> list[tuple[Any, ...]]:
 def test_each_revision_goes_up_down_and_up_again(empty: str) -> None:
     before = schema(empty)
     assert before == []
-    for revision in REVISIONS:
-        assert run(["db", "upgrade", revision, "--pg-url", empty]) == 0
+    for each in REVISIONS:
+        assert run(["db", "upgrade", each, "--pg-url", empty]) == 0
         after = schema(empty)
         assert after != before
         assert run(["db", "downgrade", "-1", "--pg-url", empty]) == 0
         assert schema(empty) == before, f"{revision} leaves something behind on its way down"
-        assert run(["db", "upgrade", revision, "--pg-url", empty]) == 0
+        assert run(["db", "upgrade", each, "--pg-url", empty]) == 0
         assert schema(empty) == after
         before = after
 
@@ -99,13 +99,24 @@ def test_nothing_is_left_at_the_base(fresh: str) -> None:
     assert schema(fresh) == []
 
 
+def test_the_newest_revision_is_known_without_alembic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert revision.head() == REVISIONS[-1]
+    versions = tmp_path / "versions"
+    shutil.copytree(revision.folder() / "versions", versions)
+    mako = (revision.folder() / "script.py.mako").read_text()
+    written = re.sub(r"\$\{repr\(up_revision\)\}", "'zz9'", mako)
+    (versions / "zz9_next.py").write_text(re.sub(r"\$\{repr\(down_revision\)\}", repr(REVISIONS[-1]), written))
+    monkeypatch.setattr(revision, "folder", lambda: tmp_path)
+    assert revision.head.__wrapped__() == "zz9"
+
+
 async def test_it_is_known_whether_the_database_is_current(fresh: str) -> None:
     conn = await asyncpg.connect(fresh)
-    assert not await migrate.is_current(conn)
+    assert not await revision.is_current(conn)
     await asyncio.to_thread(migrate.upgrade, fresh)
-    assert await migrate.is_current(conn)
+    assert await revision.is_current(conn)
     await conn.execute("UPDATE alembic_version SET version_num = 'older'")
-    assert not await migrate.is_current(conn)
+    assert not await revision.is_current(conn)
     await conn.close()
 
 

@@ -1,171 +1,298 @@
-"""The process beside this one."""
+"""The process beside: calls that wait for it, work that it does, and what is told when it dies."""
 
 import asyncio
 import os
 import signal
 import subprocess
 import sys
-import textwrap
-import threading
-import time
-from collections.abc import Iterator
-from datetime import date
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from mmap import mmap
 from pathlib import Path
+from typing import Any, BinaryIO
 
-import psutil
+import asyncpg
 import pytest
-from tests.modules.citizens.registers import a_citizen
-from tests.postgres_places import REPOSITORY
 
-from kinfolk.kit.pool import Pool, WorkDied, pool
-from kinfolk.modules.citizens.register import InvalidCitizens, read_register
+from kinfolk.kit.db import Connection, Database, DatabaseAway
+from kinfolk.kit.log import facts, note, spent
+from kinfolk.kit.pool import OutcomeUnknown, Pool, WorkDied, new_line
+from kinfolk.kit.problems import BadPlace, InvalidDocument, NotFound
 
-TODAY = date(2026, 6, 1)
+LIFE = """
+import socket, sys
+from kinfolk.kit import pool
+pool.IDLE_SECONDS = float(sys.argv[3])
+pool.reader(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])(print)
+"""
+
+
+class Beside:
+    """A pool, and as many processes for it as are begun."""
+
+    def __init__(self, db: Database, url: str) -> None:
+        self.calls, self.taken = new_line()
+        self.pool = Pool(db, self.calls)
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._url = url
+
+    def begin(self, idle_seconds: float = 60) -> subprocess.Popen[bytes]:
+        number = self.taken.fileno()
+        words = [sys.executable, "-c", LIFE, str(number), self._url, str(idle_seconds)]
+        path = {"PYTHONPATH": os.pathsep.join(sys.path)}  # by which it finds the work of this file
+        self.processes.append(subprocess.Popen(words, pass_fds=[number], env=os.environ | path))
+        return self.processes[-1]
+
+    def end(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.calls.close()
+        self.taken.close()
+
+    async def run(self, read: Any, operation: Any, *, may_repeat: bool = False) -> Any:
+        with document(b"a document") as file:
+            return await self.pool.run(read, operation, file, may_repeat=may_repeat)
+
+
+@contextmanager
+def document(body: bytes) -> Iterator[BinaryIO]:
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(body)
+        yield file
 
 
 @pytest.fixture
-def aside() -> Iterator[Pool]:
-    pool = Pool()
-    yield pool
-    pool.close()
+async def beside(db: Database, pg_url: str) -> AsyncIterator[Beside]:
+    beside = Beside(db, pg_url)
+    yield beside
+    beside.end()
 
 
-def end_once(mark: str) -> int:
-    """Work that its process does not survive the first time."""
-    path = Path(mark)
-    if not path.exists():
-        path.touch()
+def whole(body: mmap) -> tuple[bytes]:
+    return (body[:],)
+
+
+def marked(body: mmap, path: str) -> tuple[str]:
+    return (path,)
+
+
+async def pid(_conn: Connection, _body: bytes) -> int:
+    return os.getpid()
+
+
+async def echo(_conn: Connection, body: bytes) -> bytes:
+    return body
+
+
+async def kept(conn: Connection, body: bytes) -> int:
+    """Leave something in the database."""
+    note(body=len(body))
+    spent(1.5)
+    return await conn.fetchval("INSERT INTO imports (version) VALUES (77) RETURNING import_id")
+
+
+async def refused(conn: Connection, body: bytes) -> None:
+    await kept(conn, body)
+    raise NotFound("nowhere", place=7)
+
+
+async def refused_at_length(_conn: Connection, _body: bytes) -> None:
+    raise InvalidDocument([BadPlace(f"/{number}", "ж" * 1_000) for number in range(500)], 600)
+
+
+async def failing(conn: Connection, body: bytes) -> None:
+    await kept(conn, body)
+    raise ZeroDivisionError
+
+
+async def dying(conn: Connection, path: str) -> int:
+    """Die in the middle, as often as there are marks at `path`."""
+    await kept(conn, b"")
+    marks = sorted(Path(path).iterdir())
+    if marks:
+        marks[0].unlink()
         os.kill(os.getpid(), signal.SIGKILL)
     return os.getpid()
 
 
-def end_always() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+async def dying_late(conn: Connection, path: str) -> int:
+    """Die after the operation, when its transaction is about to be committed."""
+    marks = sorted(Path(path).iterdir())
+    if marks:
+        marks[0].unlink()
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGKILL)
+    return os.getpid()
 
 
-async def test_work_is_done_in_one_other_process(aside: Pool) -> None:
-    pids = {await aside.run(os.getpid) for _ in range(3)}
-    assert len(pids) == 1
-    assert os.getpid() not in pids
-    (pid,) = pids
-    assert psutil.Process(pid).name().startswith("kinfolk") or "kinfolk" in " ".join(psutil.Process(pid).cmdline())
-    aside.close()
-    assert not psutil.pid_exists(pid)
-    aside.close()
-
-
-async def test_a_register_and_its_faults_come_back_whole(aside: Pool) -> None:
-    import msgspec
-
-    good = msgspec.json.encode({"citizens": [a_citizen(1, relatives=[1, 2]), a_citizen(2, relatives=[1])]})
-    here = read_register(good, TODAY)
-    there = await aside.run(read_register, good, TODAY)
-    assert there.citizens == here.citizens
-    assert (list(there.ties), len(there.ties)) == (here.ties, 2)
-    with pytest.raises(InvalidCitizens) as refusal:
-        await aside.run(read_register, b'{"citizens":[{}]}', TODAY)
-    assert refusal.value.facts["error_count"] == 9
-
-
-async def test_work_whose_process_died_is_done_again(aside: Pool, tmp_path: Path) -> None:
-    first = await aside.run(os.getpid)
-    assert await aside.run(end_once, str(tmp_path / "mark")) != first
-
-
-async def test_a_process_killed_at_rest_is_replaced(aside: Pool) -> None:
-    first = await aside.run(os.getpid)
-    os.kill(first, signal.SIGKILL)
-    assert await aside.run(os.getpid) != first
-
-
-async def test_work_that_always_ends_its_process_is_refused(aside: Pool) -> None:
-    with pytest.raises(WorkDied):
-        await aside.run(end_always)
-    assert await aside.run(os.getpid) != os.getpid()
-
-
-async def test_all_who_wait_survive_the_death_of_one(aside: Pool, tmp_path: Path) -> None:
-    pids = await asyncio.gather(*(aside.run(end_once, str(tmp_path / "mark")) for _ in range(4)))
-    assert len(set(pids)) == 1
-
-
-def sleep_long(mark: str) -> None:
-    Path(mark).touch()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(60)
-
-
-async def test_closing_does_not_wait_for_work(aside: Pool, tmp_path: Path) -> None:
-    mark = tmp_path / "mark"
-    sleeping = asyncio.ensure_future(aside.run(sleep_long, str(mark)))
-    while not mark.exists():
+async def slow(conn: Connection, path: str) -> None:
+    """Wait until there is a mark."""
+    await kept(conn, b"")
+    Path(path, "began").touch()
+    while not Path(path, "go on").exists():
         await asyncio.sleep(0.01)
-    begun = time.monotonic()
-    await asyncio.to_thread(aside.close)
-    with pytest.raises(WorkDied):
-        await sleeping
-    assert time.monotonic() - begun < 5
-    assert await aside.run(os.getpid) != os.getpid()
 
 
-async def test_what_is_left_by_one_who_gave_up_is_not_given_to_another(aside: Pool) -> None:
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(aside.run(time.sleep, 0.5), 0.1)
-    assert await aside.run(os.getpid) != os.getpid()
+async def count(db: Database) -> int:
+    async with db.connection() as conn:
+        return await conn.fetchval("SELECT count(*) FROM imports WHERE version = 77")
 
 
-async def test_a_process_that_does_not_hear_is_killed(aside: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kinfolk.kit.pool.SECONDS_TO_END", 0.2)
-    pid = await aside.run(os.getpid)
-    os.kill(pid, signal.SIGSTOP)
-    aside.close()
-    assert not psutil.pid_exists(pid)
+async def until(holds: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.01)
 
 
-async def test_an_accident_tells_where_it_happened(aside: Pool) -> None:
+def marks(folder: Path, number: int) -> str:
+    for each in range(number):
+        (folder / str(each)).touch()
+    return str(folder)
+
+
+async def test_work_is_done_in_the_other_process_and_committed(beside: Beside, db: Database) -> None:
+    process = beside.begin()
+    assert await beside.run(whole, pid) == process.pid
+    assert await beside.run(whole, echo) == b"a document"
+    before = await count(db)
+    with facts() as line:
+        assert await beside.run(whole, kept) > 0
+    assert line == {"body": 10, "db_ms": 1_500.0}
+    assert await count(db) == before + 1
+
+
+@pytest.mark.parametrize("is_beside", [True, False], ids=["beside", "here"])
+async def test_what_is_refused_leaves_nothing(beside: Beside, db: Database, is_beside: bool) -> None:
+    if is_beside:
+        beside.begin()
+    else:
+        beside.pool = Pool(db)
+    before = await count(db)
+    with pytest.raises(NotFound) as refusal:
+        await beside.run(whole, refused)
+    assert (refusal.value.detail, refusal.value.facts) == ("nowhere", {"place": 7})
+    with pytest.raises(InvalidDocument) as long_refusal:
+        await beside.run(whole, refused_at_length)
+    assert (len(long_refusal.value.facts["errors"]), long_refusal.value.facts["error_count"]) == (500, 600)
     with pytest.raises(ZeroDivisionError) as accident:
-        await aside.run(divmod, 1, 0)
-    assert "function(*arguments)" in accident.value.__notes__[0]
+        await beside.run(whole, failing)
+    if is_beside:
+        assert "raise ZeroDivisionError" in accident.value.__notes__[0]
+    assert await count(db) == before
+    await beside.run(whole, kept)
+    assert await count(db) == before + 1
 
 
-async def test_ctrl_c_is_nothing_to_it(aside: Pool) -> None:
-    pid = await aside.run(os.getpid)
-    os.kill(pid, signal.SIGINT)
-    assert await aside.run(os.getpid) == pid
+async def test_calls_wait_for_a_process_however_many(beside: Beside) -> None:
+    asking = [asyncio.ensure_future(beside.run(whole, pid)) for _ in range(300)]
+    await asyncio.sleep(0.2)  # more than the socket holds
+    pids = {beside.begin().pid, beside.begin().pid}
+    assert set(await asyncio.gather(*asking)) <= pids
 
 
-async def test_where_no_process_can_begin_a_thread_does_the_work(
-    aside: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+async def test_who_gave_up_while_waiting_is_not_served(beside: Beside, db: Database) -> None:
+    before = await count(db)
+    asking = asyncio.ensure_future(beside.run(whole, kept))
+    await asyncio.sleep(0.1)
+    asking.cancel()
+    await asyncio.wait([asking])
+    beside.begin()
+    await beside.run(whole, echo)  # what came before has had its turn
+    assert await count(db) == before
+
+
+async def test_the_work_of_one_who_gives_up_is_not_committed(beside: Beside, db: Database, tmp_path: Path) -> None:
+    beside.begin()
+    before = await count(db)
+    asking = asyncio.ensure_future(beside.run(partial(marked, path=str(tmp_path)), slow))
+    await until((tmp_path / "began").exists)
+    asking.cancel()
+    await asyncio.wait([asking])
+    (tmp_path / "go on").touch()
+    await beside.run(whole, echo)
+    assert await count(db) == before
+
+
+@pytest.mark.parametrize("may_repeat", [True, False])
+async def test_work_that_dies_before_it_commits_is_done_once_more(
+    beside: Beside, db: Database, tmp_path: Path, may_repeat: bool
 ) -> None:
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    assert await aside.run(os.getpid) == os.getpid()
-    assert await aside.run(threading.get_ident) != threading.get_ident()
+    before = await count(db)
+    folder = marks(tmp_path, 1)
+    first, second = beside.begin(), beside.begin()
+    answer = await beside.run(partial(marked, path=folder), dying, may_repeat=may_repeat)
+    assert answer in {first.pid, second.pid}
+    assert await count(db) == before + 1
 
 
-def test_there_is_one_a_process() -> None:
-    assert pool() is pool()
+async def test_work_that_dies_twice_is_refused(beside: Beside, db: Database, tmp_path: Path) -> None:
+    before = await count(db)
+    beside.begin(), beside.begin()
+    with pytest.raises(WorkDied) as refusal:
+        await beside.run(partial(marked, path=marks(tmp_path, 2)), dying, may_repeat=True)
+    assert refusal.value.status == 503
+    assert await count(db) == before
 
 
-def test_it_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    script = tmp_path / "parent.py"
-    script.write_text(
-        textwrap.dedent("""
-        import asyncio, os, time
-        from kinfolk.kit.pool import pool
-        if __name__ == "__main__":
-            print(asyncio.run(pool().run(os.getpid)), flush=True)
-            time.sleep(60)
-        """)
-    )
-    parent = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(REPOSITORY / "src")}
-    )
-    with parent:
-        assert parent.stdout
-        child = psutil.Process(int(parent.stdout.readline()))
-        assert child.is_running()
-        parent.kill()
-    deadline = time.monotonic() + 10
-    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+async def test_what_may_have_been_committed_is_repeated_only_where_it_may(beside: Beside, tmp_path: Path) -> None:
+    beside.begin()
+    with pytest.raises(OutcomeUnknown) as refusal:
+        await beside.run(partial(marked, path=marks(tmp_path, 1)), dying_late)
+    assert refusal.value.status == 503
+    pids = {beside.begin().pid, beside.begin().pid}
+    assert await beside.run(partial(marked, path=marks(tmp_path, 1)), dying_late, may_repeat=True) in pids
+
+
+async def test_where_nobody_can_take_it_any_more_it_is_refused_at_once(beside: Beside) -> None:
+    beside.taken.close()
+    with pytest.raises(WorkDied):
+        await beside.run(whole, echo)
+
+
+async def test_a_database_that_is_away_is_told_so(db: Database) -> None:
+    beside = Beside(db, "postgresql://127.0.0.1:1/nowhere")
+    beside.begin()
+    with pytest.raises(DatabaseAway):
+        await beside.run(whole, echo)
+    beside.end()
+
+
+async def test_a_lost_connection_is_replaced(beside: Beside, db: Database) -> None:
+    beside.begin()
+    before = await count(db)
+    asking = asyncio.ensure_future(beside.run(whole, sleeping))
+    async with asyncio.timeout(20), db.connection() as conn:
+        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(59)%'"
+        while not await conn.fetchval(query):
+            await asyncio.sleep(0.01)
+    with pytest.raises(DatabaseAway):
+        await asking
+    assert await beside.run(whole, kept) > 0
+    assert await count(db) == before + 1
+
+
+async def sleeping(conn: Connection, body: bytes) -> None:
+    await kept(conn, body)
+    await conn.execute("SELECT pg_sleep(59)")
+
+
+async def test_it_ends_when_nothing_is_left_to_do(beside: Beside) -> None:
+    process = beside.begin(idle_seconds=0.3)
+    assert await beside.run(whole, pid) == process.pid
+    assert await asyncio.to_thread(process.wait, 20) == 0
+
+
+async def test_its_session_is_as_all_others(beside: Beside) -> None:
+    beside.begin()
+    assert await beside.run(whole, session) == await beside_less(beside)
+
+
+async def session(conn: asyncpg.Connection, _body: bytes) -> list[str]:
+    return [await conn.fetchval(f"SHOW {name}") for name in ("application_name", "timezone", "jit", "enable_seqscan")]
+
+
+async def beside_less(beside: Beside) -> list[str]:
+    async with beside.pool._db.connection() as conn:
+        return await session(conn, b"")

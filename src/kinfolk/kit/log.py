@@ -24,11 +24,18 @@ from time import sleep, time
 from typing import Any, TypeAlias
 
 import msgspec
-import structlog
 import yaml
 
 from kinfolk.kit.ending import WrongSetting
 from kinfolk.kit.settings import LogSettings
+
+# structlog would load rich, 3 to 5 MB in every process, for tracebacks that are rendered otherwise here.
+_loaded = {name: module for name, module in sys.modules.items() if name == "rich"}
+sys.modules["rich"] = None  # type: ignore[assignment]
+import structlog  # noqa: E402
+
+del sys.modules["rich"]
+sys.modules.update(_loaded)
 
 STDERR = 2
 STROKE_BYTES = 65_536

@@ -1,20 +1,18 @@
 """Migrations: Alembic, found wherever the package lies, on asyncpg, once however many start together."""
 
 import asyncio
-import importlib.util
 import shutil
 import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 from alembic import command
 from alembic.config import CommandLine, Config
-from alembic.script import ScriptDirectory, write_hooks
+from alembic.script import write_hooks
 from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -22,19 +20,11 @@ from sqlalchemy.pool import NullPool
 
 from kinfolk.kit import db
 from kinfolk.kit.ending import FAILED, Ended, Missing, WrongSetting
+from kinfolk.kit.revision import folder
 
 OLDEST_MAJOR = 15
 CONNECT_SECONDS = 10
 LOCK = 7_305_811  # the key of the advisory lock, any number that nobody else takes
-
-
-@cache
-def folder() -> Path:
-    """Where the history of migrations lies."""
-    found = importlib.util.find_spec("kinfolk.migrations")
-    assert found is not None
-    assert found.submodule_search_locations is not None
-    return Path(found.submodule_search_locations[0])
 
 
 def config(url: str, options: Any = None) -> Config:
@@ -54,20 +44,6 @@ def _tidied(path: str, _options: Any) -> None:
     if ruff is not None:
         for words in (["check", "--fix"], ["format"]):
             subprocess.run([ruff, *words, "--quiet", path], check=True)
-
-
-@cache
-def head() -> str | None:
-    """The newest revision of the history."""
-    return ScriptDirectory(str(folder())).get_current_head()
-
-
-async def is_current(conn: db.Connection) -> bool:
-    """Is the database at the head of the history?"""
-    try:
-        return bool(await conn.fetchval("SELECT version_num FROM alembic_version") == head())
-    except asyncpg.UndefinedTableError:
-        return False
 
 
 def upgrade(url: str) -> None:

@@ -1,147 +1,186 @@
-"""A process beside this one, for work that would hold the event loop: one, shared, started when it is first needed.
+"""A process beside the workers, for work that would hold their event loops: forked when there is some, and for all.
 
-`concurrent.futures.ProcessPoolExecutor` loses work for ever that is submitted while its process dies (Python 3.11).
+A call is a datagram with two descriptors: the document, and a line for the answer. It waits in the socket until a
+process takes it. So a call that nobody took is never lost, and the death of the process that did is noticed at once.
 """
 
 import asyncio
 import os
 import pickle
-import signal
-import subprocess
-import sys
-import threading
+import socket
 import traceback
-from collections.abc import Callable
-from functools import cache
-from multiprocessing.connection import Connection, Pipe
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from mmap import ACCESS_READ, mmap
+from typing import Any, BinaryIO, TypeVar
 
-import setproctitle
+import uvloop
 
-from kinfolk.kit import problems
+from kinfolk.kit import log, problems
+from kinfolk.kit.db import Database
 
 T = TypeVar("T")
+Read = Callable[[mmap], tuple[Any, ...]]
+"""Turns a document into what an operation takes after its connection; can be pickled."""
 
-TITLE = "kinfolk reader"
-SECONDS_TO_END = 5.0
+IDLE_SECONDS = 5.0  # to begin takes some 30 ms, and what ends gives its memory back
+ANSWER_SECONDS = 30.0
+PAUSE_SECONDS = 0.05
+NICENESS = 10  # whoever asks a worker does not wait for whoever sends 63 MB
+LONGEST_CALL_BYTES = 4_096
+COMMITTING = b"c"  # which no pickle begins with
 
 
 class WorkDied(problems.Unavailable):
-    """The process that worked on this ended before it was done."""
+    """The process that worked on this ended before it was done; nothing was changed."""
+
+
+class OutcomeUnknown(problems.Unavailable):
+    """The process that worked on this ended just when it was done; whether it is done is not known."""
 
 
 class Pool:
-    """Work goes in turn; a process that dies is replaced, and its work done again once."""
+    """The process, as the workers see it."""
 
-    def __init__(self) -> None:
-        self._queue = asyncio.Lock()  # who waits here takes up no thread
-        self._turn = threading.Lock()  # outlasts a caller who was cancelled
-        self._worker: _Worker | None = None
-        self._is_closing = False
+    def __init__(self, db: Database, line: socket.socket | None = None) -> None:
+        """`line` is the first of `new_line`. Without one, as in tests, work is done where it is asked for."""
+        self._db = db
+        self._line = line
 
-    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """`function(*arguments)`, all of which can be pickled. Raises WorkDied, and what the function raises.
+    async def run(
+        self, read: Read, operation: Callable[..., Awaitable[T]], document: BinaryIO, *, may_repeat: bool
+    ) -> T:
+        """`operation(conn, *read(document))` in a transaction; `document` is a file that is not empty.
 
-        After `--user` became one who cannot read where Python lies, no process can begin: a thread must do.
+        Raises what these raise, and DatabaseAway. Where the process dies before it commits, all is done once more and
+        WorkDied raised if it dies again; where it may have committed, that is only so if it `may_repeat`, and else
+        OutcomeUnknown is raised.
         """
-        if not all(os.access(path, os.R_OK) for path in (sys.executable, os.__file__, __file__)):
-            return await asyncio.to_thread(function, *arguments)
-        async with self._queue:
-            result: T = await asyncio.to_thread(self._hand_over, function, arguments)
-        return result
-
-    def _hand_over(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        with self._turn:
-            for _attempt in range(2):
-                if self._is_closing:
-                    break
-                try:
-                    self._worker = self._worker or _Worker()
-                    is_done, outcome = self._worker.do(function, arguments)
-                except (EOFError, OSError):
-                    self._end_worker()
-                    continue
-                if is_done:
-                    return outcome
-                raise outcome
+        if self._line is None:
+            return await _do(self._db, read, operation, document)
+        call = pickle.dumps((read, operation))
+        for _attempt in range(2):
+            answer = await self._ask(call, document)
+            try:
+                is_done, outcome, facts = pickle.loads(answer.removeprefix(COMMITTING))  # noqa: S301  # our own process
+            except (EOFError, pickle.UnpicklingError):
+                if answer and not may_repeat:
+                    raise OutcomeUnknown from None
+                continue
+            log.note(**facts)
+            if is_done:
+                result: T = outcome
+                return result
+            raise outcome
         raise WorkDied
 
-    def close(self) -> None:
-        """End the process; whoever waits for its work is told WorkDied."""
-        self._is_closing = True
-        if self._turn.locked() and self._worker is not None:
-            self._worker.kill()
-        with self._turn:
-            self._end_worker()
-        self._is_closing = False
-
-    def _end_worker(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.end()
-
-
-@cache
-def pool() -> Pool:
-    """The one of this process."""
-    return Pool()
+    async def _ask(self, call: bytes, document: BinaryIO) -> bytes:
+        assert self._line is not None
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.setblocking(False)
+            with theirs:
+                while not _is_sent(self._line, call, document.fileno(), theirs.fileno()):  # noqa: ASYNC110  # no news
+                    await asyncio.sleep(PAUSE_SECONDS)
+            loop = asyncio.get_running_loop()
+            pieces = []
+            with suppress(ConnectionResetError):
+                while piece := await loop.sock_recv(ours, 65_536):
+                    pieces.append(piece)
+        return b"".join(pieces)
 
 
-class _Worker:
-    """The process, as the one beside it sees it."""
-
-    def __init__(self) -> None:
-        self._line, its_line = Pipe()
-        with its_line:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", f"from {__name__} import work; work({its_line.fileno()})"],
-                pass_fds=[its_line.fileno()],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-                stdin=subprocess.DEVNULL,
-            )
-        self.kill = self._process.kill
-
-    def do(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
-        """Whether the function returned, and what it returned or raised. Raises EOFError or OSError if it died."""
-        large: list[pickle.PickleBuffer] = []
-        handed = [pickle.PickleBuffer(each) if isinstance(each, bytes) else each for each in arguments]
-        self._line.send_bytes(pickle.dumps((function, handed), 5, buffer_callback=large.append))
-        self._line.send(len(large))
-        for each in large:  # as they are: a copy of 63 MB would hold up every thread
-            self._line.send_bytes(each)
-        outcome: tuple[bool, Any] = self._line.recv()
-        return outcome
-
-    def end(self) -> None:
-        """It ends when its line does; what cannot hear that is killed."""
-        self._line.close()
-        try:
-            self._process.wait(SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self._process.wait()
+def new_line() -> tuple[socket.socket, socket.socket]:
+    """Where workers put calls, and where a process takes them."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for end in ends:
+        end.setblocking(False)
+    return ends
 
 
-def work(descriptor: int) -> None:
-    """The life of the process: it ends when whoever started it does, even by kill -9; Ctrl-C means nothing to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    setproctitle.setproctitle(TITLE)
-    with Connection(descriptor) as line:
-        while True:
-            try:
-                call = line.recv_bytes()
-                large = [line.recv_bytes() for _ in range(line.recv())]
-            except (EOFError, OSError):
-                return
-            line.send(_outcome(call, large))
-            del call, large
-
-
-def _outcome(call: bytes, large: list[bytes]) -> tuple[bool, Any]:
+def _is_sent(line: socket.socket, call: bytes, *descriptors: int) -> bool:
+    """False where ten wait already, or what the system sets. Raises WorkDied where nobody will ever take it."""
     try:
-        function, arguments = pickle.loads(call, buffers=large)  # noqa: S301  # from the process that started this one
-        return True, function(*arguments)
-    except Exception as error:
-        if not isinstance(error, problems.Problem):
-            error.add_note(traceback.format_exc())  # which is lost on the way
-        return False, error
+        socket.send_fds(line, [call], descriptors)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        raise WorkDied from None
+    return True
+
+
+def reader(line: socket.socket, url: str) -> Callable[[Callable[[], None]], None]:
+    """The life of the process, which the supervisor forks when a call comes in at `line`: it ends when none is left.
+
+    It has a connection of its own, as long as it lives.
+    """
+
+    def run(_on_ready: Callable[[], None]) -> None:
+        os.nice(NICENESS)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(line, Database(url, size=1)))
+
+    return run
+
+
+async def _serve(line: socket.socket, db: Database) -> None:
+    async with db:
+        while await _has_call(line):
+            with suppress(BlockingIOError):
+                call, descriptors, _, _ = socket.recv_fds(line, LONGEST_CALL_BYTES, 2)
+                with os.fdopen(descriptors[0], "rb") as document, socket.socket(fileno=descriptors[1]) as caller:
+                    await _answer(db, call, document, caller)
+
+
+async def _has_call(line: socket.socket) -> bool:
+    """Wait for one; False when none comes."""
+    loop = asyncio.get_running_loop()
+    has_come = asyncio.Event()
+    loop.add_reader(line, has_come.set)
+    try:
+        await asyncio.wait_for(has_come.wait(), IDLE_SECONDS)
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(line)
+    return True
+
+
+async def _answer(db: Database, call: bytes, document: BinaryIO, caller: socket.socket) -> None:
+    """Do what a caller wants; one who is gone is not served, and before the commit that ends the transaction."""
+    if _is_gone(caller):
+        return
+    caller.settimeout(ANSWER_SECONDS)
+    with log.facts() as facts:
+        is_done = True
+        try:
+            read, operation = pickle.loads(call)  # noqa: S301  # from a worker
+            outcome: Any = await _do(db, read, operation, document, lambda: caller.sendall(COMMITTING))
+        except Exception as error:
+            if not isinstance(error, problems.Problem):
+                error.add_note(traceback.format_exc())  # which is lost on the way
+            is_done, outcome = False, error
+    with suppress(OSError):
+        caller.sendall(pickle.dumps((is_done, outcome, facts)))
+
+
+async def _do(
+    db: Database,
+    read: Read,
+    operation: Callable[..., Awaitable[T]],
+    document: BinaryIO,
+    before_commit: Callable[[], None] = lambda: None,
+) -> T:
+    with mmap(document.fileno(), 0, access=ACCESS_READ) as mapped:
+        found = read(mapped)
+    async with db.transaction() as conn:
+        result = await operation(conn, *found)
+        before_commit()
+    return result
+
+
+def _is_gone(caller: socket.socket) -> bool:
+    try:
+        return not caller.recv(1, socket.MSG_DONTWAIT)  # it never says anything
+    except BlockingIOError:
+        return False

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import NoReturn
@@ -42,6 +43,8 @@ class Child:
 
     title: str
     run: Callable[[Callable[[], None]], None]
+    call: socket.socket | None = None
+    """For one that works for the others: it is started when this can be read, and ends when it has no more to do."""
     pid: int = 0
     is_ready: bool = False
     started: float = 0.0
@@ -51,11 +54,12 @@ class Child:
 
 
 class Supervisor:
-    """Starts children, watches them, starts again those that die, and ends them all."""
+    """Starts children, watches them, starts again those that die, and ends them all, who work for others last."""
 
     def __init__(self, title: str, children: Sequence[Child], logs: LogSettings, grace_seconds: float) -> None:
         self._title = title
         self._children = children
+        self._servers = [child for child in children if child.call is None]
         self._logs = logs
         self._grace_seconds = grace_seconds
         self._selector = selectors.DefaultSelector()
@@ -81,10 +85,10 @@ class Supervisor:
         before = signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         handlers = {number: signal.signal(number, _noticed) for number in _WATCHED}
         self._selector.register(wake_read, selectors.EVENT_READ)
-        gc.freeze()
+        _settle_memory()
         try:
             for child in self._children:
-                self._start(child)
+                self._begin(child)
             return self._watch(wake_read, on_ready, on_ending, mend)
         finally:
             signal.set_wakeup_fd(before)
@@ -107,19 +111,20 @@ class Supervisor:
             code = self._bury() or code
             if self._ending_at is None and self._told_at is None:
                 code = code or _mended(mend)
-            if not self._is_announced and all(child.is_ready for child in self._children):
+            if not self._is_announced and all(child.is_ready for child in self._servers):
                 self._is_announced = True
                 on_ready()
             if self._ending_at is None and (self._told_at is not None or code):
                 self._ending_at = monotonic() + self._grace_seconds + KILL_MARGIN_SECONDS
                 on_ending()
-                self._signal_all(signal.SIGTERM)
+                self._signal(signal.SIGTERM, self._servers)
             if self._ending_at is None:
                 self._start_due()
                 continue
             if self._is_hurried:
                 code = INTERRUPTED
-            if not any(child.pid for child in self._children):
+            if not any(child.pid for child in self._servers):
+                self._signal(signal.SIGKILL, self._children)  # they work for nobody
                 return code
             if not self._is_killing and (self._is_hurried or monotonic() >= self._ending_at):
                 self._kill_all()
@@ -127,19 +132,30 @@ class Supervisor:
     def _start_due(self) -> None:
         for child in self._children:
             if not child.pid and child.due <= monotonic():
-                self._start(child)
+                self._begin(child)
+
+    def _begin(self, child: Child) -> None:
+        """Start it, or have it wait for a call."""
+        if child.call is None:
+            self._start(child)
+        else:
+            child.due = inf
+            self._selector.register(child.call, selectors.EVENT_READ, child)
 
     def _wait_for_news(self, wake_read: int) -> None:
         """Sleep until a signal, a child's word, or the next moment that something is due."""
         if self._ending_at is not None:
             moments = [] if self._is_killing else [self._ending_at]
         else:
-            moments = [child.due for child in self._children if not child.pid]
+            moments = [child.due for child in self._children if not child.pid and child.due < inf]
         patience = max(0.0, min(moments) - monotonic()) if moments else None
         for key, _ in self._selector.select(patience):
             if key.fd == wake_read:
                 if any(number in _ENDING for number in os.read(wake_read, 4_096)):
                     self._be_told()
+            elif key.fileobj is key.data.call:
+                self._selector.unregister(key.fileobj)
+                self._start(key.data)
             else:
                 self._hear(key.data)
 
@@ -178,6 +194,8 @@ class Supervisor:
             for sibling in self._children:
                 if sibling.pipe >= 0:
                     os.close(sibling.pipe)
+                if sibling.call is not None and sibling is not child:
+                    sibling.call.close()  # so that a call is refused once nobody can take it
             self._selector.close()
             setproctitle.setproctitle(f"kinfolk {child.title}")
             lines = log.start(self._logs)
@@ -212,11 +230,14 @@ class Supervisor:
                 self._hear(child)
             was_ready, child.pid, child.is_ready = child.is_ready, 0, False
             metrics.forget_process(pid)
+            code = os.waitstatus_to_exitcode(status)
+            if child.call is not None and (code == OK or self._ending_at is not None):
+                self._begin(child)
+                continue
             if self._ending_at is not None:
                 continue
-            code = os.waitstatus_to_exitcode(status)
             line = {"event": "process_died", "role": child.title, "pid": pid, "code": code}
-            if not self._is_announced and not was_ready:
+            if not self._is_announced and not was_ready and child.call is None:
                 if code in (WRONG_USAGE, NOT_THERE):
                     return code
                 if child.failures >= MOST_FAILURES_AT_START:
@@ -232,12 +253,21 @@ class Supervisor:
         self._is_killing = True
         left = [child.title for child in self._children if child.pid]
         log.write_line({"event": "killed", "roles": ", ".join(left)}, logging.WARNING)
-        self._signal_all(signal.SIGKILL)
+        self._signal(signal.SIGKILL, self._children)
 
-    def _signal_all(self, number: int) -> None:
-        for child in self._children:
+    def _signal(self, number: int, children: Sequence[Child]) -> None:
+        for child in children:
             if child.pid:
                 os.kill(child.pid, number)  # not buried yet, so the number is still its own
+
+
+def _settle_memory() -> None:
+    """What is loaded now stays, and is shared by all children: give back the rest, and let no collection touch it."""
+    gc.collect()
+    if sys.platform == "linux":  # pragma: no branch  # elsewhere nobody can ask for it
+        with suppress(AttributeError):  # the C library is not GNU's
+            ctypes.CDLL(None).malloc_trim(0)
+    gc.freeze()
 
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)

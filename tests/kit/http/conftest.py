@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
+from mmap import mmap
 from typing import Annotated, Any
 
 import httpx
@@ -12,14 +13,13 @@ from litestar.types import Receive, Scope, Send
 from msgspec import Meta, Struct
 
 from kinfolk.kit import problems
-from kinfolk.kit.db import Database
+from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.http import Answer, Header, Query, Request, delete, get, patch, post, put
-from kinfolk.kit.http.answers import SMALL_BODY_BYTES
 from kinfolk.kit.http.application import application
 from kinfolk.kit.module import Module
-from kinfolk.kit.pool import pool
 
 LIMIT_BYTES = 100_000
+FILE_LIMIT_BYTES = 9_000_000
 LONG = "Ж" * 40_000
 SECRET = "the secret of the failing route"
 
@@ -51,14 +51,29 @@ async def post_sum(request: Request) -> Answer:
     return Answer.of(Sum(len(body), hashlib.sha256(body).hexdigest()), 201)
 
 
-def process_of(_body: bytes) -> int:
-    return os.getpid()
+@post("/files", gives={201: Sum}, refuses=[problems.Unavailable])
+async def post_file(request: Request) -> Answer:
+    """Tell size and hash of a body that may be large, and whether it lay in a file."""
+    async with request.whole_body(FILE_LIMIT_BYTES) as body:
+        file = None if body.is_small else await body.file()
+        whole = body.small if file is None else os.pread(file.fileno(), FILE_LIMIT_BYTES, 0)
+        links = None if file is None else os.fstat(file.fileno()).st_nlink
+    return Answer.of({"size": len(whole), "sha256": hashlib.sha256(whole).hexdigest(), "links": links}, 201)
+
+
+def length_of(document: bytes | mmap) -> tuple[int, bool]:
+    return len(document), isinstance(document, bytes)
+
+
+async def told(conn: Connection, *found: Any) -> list[Any]:
+    return [*found, await conn.fetchval("SELECT 1")]
 
 
 @post("/readers", gives={200: Sum})
 async def post_reader(request: Request) -> Answer:
-    """Tell which process reads the body."""
-    return Answer.of(await request.read(process_of, await request.bytes(2 * SMALL_BODY_BYTES)))
+    """Tell how the body was read."""
+    async with request.whole_body(FILE_LIMIT_BYTES) as body:
+        return Answer.of(await request.aside(body, length_of, told, may_repeat=True))
 
 
 @put("/things/{thing_id}", takes=Thing, gives={200: Thing}, query=[Query("deep", "How deep.", {"type": "integer"})])
@@ -146,6 +161,7 @@ PLANTED = Module(
     is_at_root=True,
     routes=[
         post_sum,
+        post_file,
         post_reader,
         put_thing,
         get_thing,
@@ -175,7 +191,6 @@ async def planted(db: Database) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"accept-encoding": "identity"}
     async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk", headers=headers) as client:
         yield client
-    pool().close()
 
 
 @pytest.fixture

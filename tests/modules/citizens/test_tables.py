@@ -12,7 +12,6 @@ import pytest
 from tests.modules.citizens.registers import a_citizen, a_family, add, refusal, row_counts
 
 from kinfolk.kit.db import Database
-from kinfolk.modules.citizens import api
 from kinfolk.modules.citizens.imports import add_import
 from kinfolk.modules.citizens.register import Register, Row
 from kinfolk.modules.citizens.tables import citizens, idempotent_imports, imports, ties
@@ -102,7 +101,7 @@ async def test_nothing_is_left_of_a_failure_in_the_middle(
     before = await row_counts(db)
     key = {"idempotency-key": str(uuid.uuid4())}
     with monkeypatch.context() as planted:
-        planted.setattr(api, "glance_at_register", lambda _body, _today: register())
+        planted.setattr("kinfolk.modules.citizens.imports.glance_at_register", lambda _body, _today: register())
         answer = await client.post("/imports", json={"citizens": []}, headers=key)
     assert refusal(answer) == (500, "internal-error")
     assert await row_counts(db) == before

@@ -1,8 +1,9 @@
 """What a route reads and what it returns."""
 
 import re
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
 
 import litestar
 import msgspec
@@ -11,14 +12,14 @@ from litestar.types import Receive, Scope, Send
 from kinfolk.kit import problems
 from kinfolk.kit.db import Database
 from kinfolk.kit.documents import read_json
-from kinfolk.kit.http.bodies import read_body
-from kinfolk.kit.pool import pool
+from kinfolk.kit.http.bodies import Body, Uploads, read_body, whole_body
+from kinfolk.kit.pool import Pool
 
 T = TypeVar("T")
-Body: TypeAlias = bytes  # Request has a method of that name
 
 LARGEST_ID = 2**63 - 1
-SMALL_BODY_BYTES = 1_048_576
+LARGEST_DOCUMENT_BYTES = 1_048_576
+READ_HERE_BYTES = 262_144  # the slow way through a wrong document of this size holds the event loop for some 25 ms
 JSON = b"application/json"
 PROBLEM_JSON = b"application/problem+json"
 CODINGS = ("zstd", "br", "gzip")
@@ -94,15 +95,33 @@ class Request(litestar.Request[Any, Any, Any]):
         """The body, unpacked; raises TooLarge, UnsupportedMediaType and BadInput."""
         return await read_body(self, limit_bytes)
 
-    async def document(self, shape: type[T], limit_bytes: int = SMALL_BODY_BYTES) -> T:
+    async def document(self, shape: type[T], limit_bytes: int = LARGEST_DOCUMENT_BYTES) -> T:
         """The body as a `shape`; raises InvalidDocument with every bad place, and what `bytes` raises."""
         return read_json(await self.bytes(limit_bytes), shape)
 
-    async def read(self, reader: Callable[..., T], body: Body, *more: Any) -> T:
-        """`reader(body, *more)`: for a small body here, for a large one in the process beside this one."""
-        if len(body) <= SMALL_BODY_BYTES:
-            return reader(body, *more)
-        return await pool().run(reader, body, *more)
+    def whole_body(self, limit_bytes: int) -> AbstractAsyncContextManager[Body]:
+        """The body, unpacked, which may be large; raises what `bytes` raises, and Unavailable."""
+        uploads: Uploads = self.app.state.uploads
+        return whole_body(self, limit_bytes, uploads)
+
+    async def aside(
+        self,
+        body: Body,
+        read: Callable[[Any], tuple[Any, ...]],
+        operation: Callable[..., Awaitable[T]],
+        *,
+        may_repeat: bool,
+    ) -> T:
+        """`operation(conn, *read(body))` in a transaction: for a small body here, else in the process beside.
+
+        Raises as `Pool.run`.
+        """
+        if body.is_small and len(body.small) <= READ_HERE_BYTES:
+            found = read(body.small)
+            async with self.db.transaction() as conn:
+                return await operation(conn, *found)
+        pool: Pool = self.app.state.pool
+        return await pool.run(read, operation, await body.file(), may_repeat=may_repeat)
 
     def place(self, path: str) -> str:
         """`path` on the face that was called: at the root or under `/api/v1`."""

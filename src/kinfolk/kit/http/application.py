@@ -1,5 +1,6 @@
 """The ASGI application: the modules' routes and our own, inside the layers."""
 
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,15 +14,23 @@ from kinfolk.kit import problems
 from kinfolk.kit.db import Database
 from kinfolk.kit.http import openapi, pages, watching
 from kinfolk.kit.http.answers import Answer, Request
-from kinfolk.kit.http.bodies import ClientGone
+from kinfolk.kit.http.bodies import ClientGone, Uploads
 from kinfolk.kit.http.compression import Compression
 from kinfolk.kit.http.front import Front, InternalError, NoSuchPlace, WrongMethod
 from kinfolk.kit.metrics import http_metrics
 from kinfolk.kit.module import Module
+from kinfolk.kit.pool import Pool
+
+MOST_UPLOADS = 4
 
 
-def framework(modules: Sequence[Module], db: Database) -> Litestar:
-    """The routes without our layers, on a database that whoever runs them opens."""
+def framework(
+    modules: Sequence[Module], db: Database, line: socket.socket | None = None, most_uploads: int = MOST_UPLOADS
+) -> Litestar:
+    """The routes without our layers, on a database that whoever runs them opens.
+
+    `line` leads to the process beside, see `kit/pool.py`; `most_uploads` large bodies are taken at a time.
+    """
     pages.load()
     routers: list[Any] = [*watching.ROUTES, *pages.ROUTES]
     for module in modules:
@@ -30,7 +39,9 @@ def framework(modules: Sequence[Module], db: Database) -> Litestar:
             routers.append(Router("/", route_handlers=module.handlers()))
     return Litestar(
         routers,
-        state=State({"db": db, "document": describe(modules)}),
+        state=State(
+            {"db": db, "document": describe(modules), "pool": Pool(db, line), "uploads": Uploads(most_uploads)}
+        ),
         request_class=Request,
         exception_handlers={Exception: _refuse},  # type: ignore[dict-item]  # an ASGI application is an answer, too
         openapi_config=None,
@@ -39,9 +50,11 @@ def framework(modules: Sequence[Module], db: Database) -> Litestar:
     )
 
 
-def application(modules: Sequence[Module], db: Database) -> ASGIApp:
-    """The whole application, as a process serves it."""
-    return Front(Compression(framework(modules, db)), http_metrics())
+def application(
+    modules: Sequence[Module], db: Database, line: socket.socket | None = None, most_uploads: int = MOST_UPLOADS
+) -> ASGIApp:
+    """The whole application, as a process serves it; the arguments are those of `framework`."""
+    return Front(Compression(framework(modules, db, line, most_uploads)), http_metrics())
 
 
 def describe(modules: Sequence[Module]) -> bytes:

@@ -1,15 +1,21 @@
-"""Reading a request's body: bounded, unpacked, and never trusted to be whole."""
+"""Reading a request's body: bounded, unpacked, never trusted to be whole, and out of memory where it is large."""
 
 import asyncio
 import re
+import tempfile
 import zlib
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any, BinaryIO
 
 from litestar import Request
 
 from kinfolk.kit import problems
+from kinfolk.kit.log import note
 
 PIECE_BYTES = 1_048_576
+SMALL_BYTES = 4_000_000
+"""What a body may take up in memory. 10,000 citizens as they mostly are stay below it."""
 MOST_MEMBERS = 1_000
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
 
@@ -30,8 +36,105 @@ class UnknownCharset(problems.BadInput):
     """JSON is UTF-8 (RFC 8259, section 8.1)."""
 
 
+class TooManyUploads(problems.Unavailable):
+    """As many large bodies are under way as are taken at a time."""
+
+
+class NoRoom(problems.Unavailable):
+    """There is no room just now for a body as large as this one."""
+
+
 class ClientGone(Exception):  # noqa: N818  # not an error: nobody is left to answer
     """The client went away before its request was whole."""
+
+
+class Uploads:
+    """The large bodies under way in this process, from their first bytes to the answer."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Raises TooManyUploads."""
+        if self._count >= self._most:
+            raise TooManyUploads
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+
+
+class Body:
+    """A body, whole: a small one in memory, a large one in a file without a name."""
+
+    def __init__(self, uploads: Uploads, held: ExitStack) -> None:
+        """`held` is what the body holds, a place among the uploads and a file, until it is done with."""
+        self._uploads = uploads
+        self._held = held
+        self._is_upload = False
+        self._pieces: list[bytes] = []
+        self._pieces_bytes = 0
+        self._file: BinaryIO | None = None
+
+    @property
+    def is_small(self) -> bool:
+        return self._file is None
+
+    @property
+    def small(self) -> bytes:
+        """All of it, where it is small."""
+        assert self.is_small
+        return self._pieces[0]
+
+    async def file(self) -> BinaryIO:
+        """A file that holds it. Raises NoRoom."""
+        if self._file is None:
+            await self._write()
+        assert self._file is not None
+        return self._file
+
+    def become_upload(self) -> None:
+        """Take a place among the uploads, once. Raises TooManyUploads."""
+        if not self._is_upload:
+            self._held.enter_context(self._uploads.one_more())
+            self._is_upload = True
+
+    async def add(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._pieces_bytes += len(piece)
+        if self._pieces_bytes > SMALL_BYTES:
+            self.become_upload()
+        if self._pieces_bytes > (SMALL_BYTES if self._file is None else PIECE_BYTES):
+            await self._write()
+
+    async def finish(self) -> None:
+        if self._file is not None:
+            await self._write()
+        else:
+            self._pieces = [await _joined(self._pieces)]
+
+    async def _write(self) -> None:
+        """Raises NoRoom. The disk may take its time, so a thread waits for it."""
+        pieces, self._pieces, self._pieces_bytes = self._pieces, [], 0
+        writing = asyncio.ensure_future(asyncio.to_thread(self._append, pieces))
+        try:
+            await asyncio.shield(writing)
+        except OSError as error:
+            note(reason=str(error))
+            raise NoRoom from None
+        finally:
+            await asyncio.wait([writing])  # or the file would be closed beneath it
+
+    def _append(self, pieces: Iterable[bytes]) -> None:
+        if self._file is None:
+            self._file = self._held.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115  # held
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[self._file.write(rest) :]
 
 
 async def read_body(request: Request[Any, Any, Any], limit_bytes: int) -> bytes:
@@ -39,10 +142,28 @@ async def read_body(request: Request[Any, Any, Any], limit_bytes: int) -> bytes:
 
     Raises BodyTooLarge, UnknownCoding, BrokenBody, UnknownCharset and, when the client hangs up, ClientGone.
     """
+    return await _joined([piece async for piece in _arriving(request, limit_bytes)])
+
+
+@asynccontextmanager
+async def whole_body(request: Request[Any, Any, Any], limit_bytes: int, uploads: Uploads) -> AsyncIterator[Body]:
+    """The whole body, for as long as this lasts; raises TooManyUploads and NoRoom, too."""
+    with ExitStack() as held:
+        body = Body(uploads, held)
+        arriving = _arriving(request, limit_bytes)
+        if SMALL_BYTES < _told_length(request) <= limit_bytes:
+            body.become_upload()
+        async for piece in arriving:
+            await body.add(piece)
+        await body.finish()
+        yield body
+
+
+async def _arriving(request: Request[Any, Any, Any], limit_bytes: int) -> AsyncIterator[bytes]:
+    """The body as it comes, unpacked."""
     unpacking = _Gunzip(limit_bytes) if _is_packed(request) else None
-    if int(request.headers.get("content-length", "0")) > limit_bytes:  # the server has seen that it is a number
+    if _told_length(request) > limit_bytes:
         raise BodyTooLarge(limit_bytes=limit_bytes)
-    pieces: list[bytes] = []
     size = 0
     more = True
     while more:
@@ -56,11 +177,21 @@ async def read_body(request: Request[Any, Any, Any], limit_bytes: int) -> bytes:
         if size > limit_bytes:
             raise BodyTooLarge(limit_bytes=limit_bytes)
         if unpacking is not None:
-            await unpacking.feed(piece)
+            async for unpacked in unpacking.feed(piece):
+                yield unpacked
         elif piece:
-            pieces.append(piece)
+            yield piece
     if unpacking is not None:
-        pieces = unpacking.whole()
+        unpacking.end()
+
+
+def _told_length(request: Request[Any, Any, Any]) -> int:
+    return int(request.headers.get("content-length", "0"))  # the server has seen that it is a number
+
+
+async def _joined(pieces: list[bytes]) -> bytes:
+    if len(pieces) == 1:
+        return pieces[0]
     if sum(map(len, pieces)) <= PIECE_BYTES:
         return b"".join(pieces)
     return await asyncio.to_thread(b"".join, pieces)  # which lets go of the GIL
@@ -83,11 +214,10 @@ class _Gunzip:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._stream = zlib.decompressobj(wbits=31)
-        self._pieces: list[bytes] = []
         self._size = 0
         self._members = 1
 
-    async def feed(self, packed: bytes) -> None:
+    async def feed(self, packed: bytes) -> AsyncIterator[bytes]:
         while packed:
             if self._stream.eof:  # RFC 1952, 2.2: a gzip file may have several members
                 self._members += 1
@@ -102,11 +232,10 @@ class _Gunzip:
             self._size += len(piece)
             if self._size > self._limit_bytes:
                 raise BodyTooLarge(limit_bytes=self._limit_bytes)
-            self._pieces.append(piece)
+            yield piece
             if len(piece) == PIECE_BYTES:
                 await asyncio.sleep(0)
 
-    def whole(self) -> list[bytes]:
+    def end(self) -> None:
         if not self._stream.eof:
             raise BrokenBody("the gzip stream ends too early")
-        return self._pieces

@@ -15,7 +15,6 @@ from litestar.types import ASGIApp
 from kinfolk.kit.db import Database
 from kinfolk.kit.http.protocol import Protocol
 from kinfolk.kit.metrics import http_metrics
-from kinfolk.kit.pool import pool
 
 KEEP_ALIVE_SECONDS = 20
 
@@ -67,7 +66,6 @@ def server(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: floa
             async with db:
                 await server.serve(sockets=[bound])
             http_metrics().share()
-            pool().close()
 
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(until_told())

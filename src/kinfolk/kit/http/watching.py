@@ -12,7 +12,7 @@ from kinfolk.kit.db import DatabaseAway
 from kinfolk.kit.http.answers import Answer, Request
 from kinfolk.kit.http.routes import get
 from kinfolk.kit.log import note
-from kinfolk.kit.migrate import is_current
+from kinfolk.kit.revision import is_current
 
 READY_SECONDS = 1.0
 

@@ -1,7 +1,5 @@
 """The HTTP face of citizens."""
 
-import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
 from functools import partial
@@ -14,7 +12,7 @@ from kinfolk.kit.db import Connection
 from kinfolk.kit.documents import MalformedJson
 from kinfolk.kit.http import Answer, Header, Request, delete, entity_tag, get, patch, post
 from kinfolk.kit.http.answers import StaleTag, UnreadableHeader
-from kinfolk.kit.http.bodies import BodyTooLarge, BrokenBody, UnknownCharset, UnknownCoding
+from kinfolk.kit.http.bodies import BodyTooLarge, BrokenBody, NoRoom, TooManyUploads, UnknownCharset, UnknownCoding
 from kinfolk.modules.citizens.analytics import count_presents, find_percentiles
 from kinfolk.modules.citizens.answers import MONTHS, MonthPresents, TownPercentiles
 from kinfolk.modules.citizens.correction import NoSuchCitizen, correct_citizen
@@ -22,25 +20,23 @@ from kinfolk.modules.citizens.imports import (
     Edition,
     KeyUsedDifferently,
     NoSuchImport,
-    Once,
     add_import,
     find_edition,
+    glance_at_import,
     list_citizens,
+    read_import,
 )
 from kinfolk.modules.citizens.register import (
     Citizen,
     CitizenChange,
     InvalidCitizens,
     NewImport,
-    glance_at_register,
     read_change,
-    read_register,
 )
 from kinfolk.modules.citizens.removal import remove_import
 
 LARGEST_REGISTER_BYTES = 70_000_000
 LARGEST_CHANGE_BYTES = 1_048_576
-GLANCED_AT_BYTES = 4_000_000  # 10,000 citizens as they mostly are; a glance holds the event loop for some 30 ms
 
 IVAN = Citizen(1, "Москва", "Льва Толстого", "16к7стр5", 7, "Иванов Иван Иванович", "26.12.1986", "male", [2])
 MARIA = Citizen(2, "Москва", "Льва Толстого", "16к7стр5", 7, "Иванова Мария Леонидовна", "17.04.1990", "female", [1])
@@ -92,20 +88,22 @@ class Percentiles(Struct):
     sent=NewImport([IVAN, MARIA]),
     gives={201: ImportAdded},
     given=ImportAdded(ImportNumber(1)),
-    refuses=(*UNREADABLE, UnreadableHeader, KeyUsedDifferently),
+    refuses=(*UNREADABLE, UnreadableHeader, KeyUsedDifferently, TooManyUploads, NoRoom),
     reads=[Header("Idempotency-Key", "Makes a retry within a day harmless: it gets the first answer.")],
     sets=[Header("Location", "Where the citizens of the import are.", "/api/v1/imports/1/citizens")],
 )
 async def post_import(request: Request) -> Answer:
     """Add a register of citizens, all or nothing."""
     key = request.idempotency_key()
-    body = await request.bytes(LARGEST_REGISTER_BYTES)
-    register = glance_at_register(body, _today()) if len(body) < GLANCED_AT_BYTES else None
-    if register is None:
-        register = await request.read(read_register, body, _today())
-    once = Once(key, (await asyncio.to_thread(hashlib.sha256, body)).digest()) if key else None
-    async with request.db.transaction() as conn:
-        import_id = await add_import(conn, register, once)
+    async with request.whole_body(LARGEST_REGISTER_BYTES) as body:
+        # Of a small body a glance holds the event loop for some 30 ms at the most.
+        found = glance_at_import(body.small, _today(), key) if body.is_small else None
+        if found is not None:
+            async with request.db.transaction() as conn:
+                import_id = await add_import(conn, *found)
+        else:
+            read = partial(read_import, today=_today(), key=key)
+            import_id = await request.aside(body, read, add_import, may_repeat=key is not None)
     location = request.place(f"/imports/{import_id}/citizens")
     return Answer.of(ImportAdded(ImportNumber(import_id)), 201, headers={"location": location})
 

@@ -1,7 +1,9 @@
 """Adding a register, and reading it back."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from mmap import mmap
 from typing import Any
 
 import msgspec
@@ -12,7 +14,13 @@ from kinfolk.kit import problems
 from kinfolk.kit.db import Connection, copy
 from kinfolk.kit.log import note
 from kinfolk.kit.sql import param, sql
-from kinfolk.modules.citizens.register import Citizen, Register, collection_put_off
+from kinfolk.modules.citizens.register import (
+    Citizen,
+    Register,
+    collection_put_off,
+    glance_at_register,
+    read_register,
+)
 from kinfolk.modules.citizens.tables import citizens, idempotent_imports, imports, ties
 
 CITIZEN_COLUMNS = tuple(column.name for column in citizens.columns)
@@ -87,6 +95,21 @@ class Once(msgspec.Struct, frozen=True):
 
     key: str
     body_sha256: bytes
+
+
+def glance_at_import(body: bytes, today: date, key: str | None) -> tuple[Register, Once | None] | None:
+    """As `read_import`, but None for what needs more than a glance, which takes longer."""
+    register = glance_at_register(body, today)
+    return None if register is None else (register, _once(body, key))
+
+
+def read_import(body: bytes | mmap, today: date, key: str | None) -> tuple[Register, Once | None]:
+    """What `add_import` needs of a document that came with this Idempotency-Key. Raises as `read_register`."""
+    return read_register(body, today), _once(body, key)
+
+
+def _once(body: bytes | mmap, key: str | None) -> Once | None:
+    return None if key is None else Once(key, hashlib.sha256(body).digest())
 
 
 async def find_edition(conn: Connection, import_id: int) -> Edition:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from functools import partial
+from mmap import mmap
 from operator import itemgetter
 from typing import Annotated, Any, Literal
 
@@ -177,14 +178,14 @@ class Correction(Struct, frozen=True):
     """Whom to be tied to from now on, in the order sent and without repeats; None to leave the ties as they are."""
 
 
-def glance_at_register(body: bytes, today: date) -> Register | None:
+def glance_at_register(body: bytes | mmap, today: date) -> Register | None:
     """The register in a document that is plainly right; None where more has to be looked at, which takes longer."""
     with collection_put_off():
         document = read_at_a_glance(body, NewImport, fewest_quotes)
         return register_of(document, today) if document else None
 
 
-def read_register(body: bytes, today: date) -> Register:
+def read_register(body: bytes | mmap, today: date) -> Register:
     """The register in a document `{"citizens": […]}`. Raises `MalformedJson`, `InvalidCitizens`."""
     register = glance_at_register(body, today)
     if register is None:
