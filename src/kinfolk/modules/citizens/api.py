@@ -27,6 +27,7 @@ from kinfolk.modules.citizens.imports import (
     find_edition,
     list_citizens,
 )
+from kinfolk.modules.citizens.plain_correction import PlainCorrection, corrections_in
 from kinfolk.modules.citizens.register import (
     Citizen,
     CitizenChange,
@@ -137,10 +138,16 @@ async def patch_citizen(request: Request) -> Answer:
     import_id = request.number("import_id", NoSuchImport)
     citizen_id = request.number("citizen_id", NoSuchCitizen)
     correction = read_change(await request.bytes(LARGEST_CHANGE_BYTES), _today())
-    async with request.db.transaction() as conn:
-        citizen, edition = await correct_citizen(
-            conn, import_id, citizen_id, correction, lambda seen: request.require(_tag(seen))
-        )
+    corrected = None
+    if correction.relatives is None and not request.is_conditional:
+        plain = PlainCorrection(import_id, citizen_id, correction.columns)
+        corrected = await corrections_in(request.db).make(plain)
+    if corrected is None:
+        async with request.db.transaction() as conn:
+            corrected = await correct_citizen(
+                conn, import_id, citizen_id, correction, lambda seen: request.require(_tag(seen))
+            )
+    citizen, edition = corrected
     return Answer.of(OneCitizen(citizen), headers={"etag": _tag(edition)})
 
 

@@ -2,7 +2,20 @@
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import BigInteger, and_, any_, case, delete, func, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    CompoundSelect,
+    and_,
+    any_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit import problems
@@ -27,11 +40,20 @@ _CHANGED = {
     if not column.primary_key
 }
 
-_RELATIVES = (
-    select(case((ties.c.low_id == _CITIZEN, ties.c.high_id), else_=ties.c.low_id).label("relative_id"))
-    .where(ties.c.import_id == _IMPORT, or_(ties.c.low_id == _CITIZEN, ties.c.high_id == _CITIZEN))
-    .order_by(literal_column("relative_id"))
-)
+
+def relatives_of(import_id: ColumnElement[int], citizen_id: ColumnElement[int]) -> CompoundSelect[int]:
+    """Selects the ids of a citizen's relatives, ascending. Each end is looked up by itself, so by its own index."""
+    as_low = select(ties.c.high_id.label("relative_id")).where(
+        ties.c.import_id == import_id, ties.c.low_id == citizen_id
+    )
+    as_high = select(ties.c.low_id).where(
+        ties.c.import_id == import_id, ties.c.high_id == citizen_id, ties.c.low_id < citizen_id
+    )
+    both = union_all(as_low.correlate_except(ties), as_high.correlate_except(ties))
+    return both.order_by("relative_id")
+
+
+_RELATIVES = relatives_of(_IMPORT, _CITIZEN)
 RELATIVES_OF_CITIZEN = sql(_RELATIVES)
 # Taking the row of the import makes changes to its citizens serial, and gives the new version. It is taken before the
 # citizen's, for that needs its columns; and not at all where there is no such citizen.
