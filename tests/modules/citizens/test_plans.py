@@ -18,8 +18,10 @@ from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.http.application import application
 from kinfolk.kit.sql import Statement
 from kinfolk.modules.citizens import analytics, correction, imports
+from kinfolk.modules.citizens.correction import correct_citizen
 from kinfolk.modules.citizens.imports import add_import
-from kinfolk.modules.citizens.register import Register
+from kinfolk.modules.citizens.plain_correction import PlainCorrection, correct_citizens
+from kinfolk.modules.citizens.register import Correction, Register
 
 TABLES = ("imports", "citizens", "ties")
 TODAY = date(2026, 1, 1)
@@ -131,6 +133,37 @@ async def test_relatives_are_found_by_both_ends(crowded: tuple[Database, int, in
         found = await plan(conn, correction.RELATIVES_OF_CITIZEN, import_id=large, citizen_id=5_000)
     for end in ("low_id", "high_id"):
         assert f"Index Cond: ((import_id = '{large}'::bigint) AND ({end} = '5000'::bigint))" in found
+
+
+async def rows_read(db: Database) -> int:
+    """From all indexes, by whomever, until now."""
+    async with db.connection() as conn:
+        await conn.execute("SELECT pg_stat_force_next_flush()")
+        return await conn.fetchval(
+            "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = ANY ($1)", TABLES
+        )
+
+
+async def correct(db: Database, import_id: int) -> None:
+    """Once as those go who wait together, once alone."""
+    together = [PlainCorrection(import_id, citizen_id, {"town": "New"}) for citizen_id in range(8)]
+    async with db.connection() as conn:
+        assert None not in await correct_citizens(conn, together)
+        await correct_citizen(conn, import_id, 1, Correction({}, [0, 1, 2]), lambda _: None)
+
+
+async def test_plans_of_tiny_tables_serve_for_large_ones(empty_url: str) -> None:
+    """A session plans a statement once, when an index may seem to be of no use: never may it read other imports."""
+    async with Database(empty_url, size=1) as db:
+        tiny = [await add(db, 8) for _ in range(40)]
+        await analyze(db, "VACUUM ANALYZE")
+        for import_id in tiny[:7]:
+            await correct(db, import_id)
+        await add(db, MANY)
+        asked_of = await add(db, 50)
+        before = await rows_read(db)
+        await correct(db, asked_of)
+        assert await rows_read(db) - before < MANY / 10
 
 
 async def whole_scans(db: Database) -> int:

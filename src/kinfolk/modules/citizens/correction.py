@@ -11,7 +11,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    or_,
     select,
     union_all,
     update,
@@ -31,6 +30,7 @@ from kinfolk.modules.citizens.tables import citizens, imports, ties
 _IMPORT = param("import_id")
 _CITIZEN = param("citizen_id")
 _IDS = param("citizen_ids", ARRAY(BigInteger))
+_ENDED_IDS = param("ended_ids", ARRAY(BigInteger))
 
 _NO_CHANGE = {column.name: None for column in citizens.columns if not column.primary_key}
 _THIS_CITIZEN = and_(citizens.c.import_id == _IMPORT, citizens.c.citizen_id == _CITIZEN)
@@ -79,6 +79,22 @@ CORRECTED_CITIZEN = sql(
 KNOWN_CITIZENS = sql(
     select(citizens.c.citizen_id).where(citizens.c.import_id == _IMPORT, citizens.c.citizen_id == any_(_IDS))
 )
+# Each end by itself, as above.
+_ENDED_AS_LOW = (
+    delete(ties)
+    .where(ties.c.import_id == _IMPORT, ties.c.low_id == _CITIZEN, ties.c.high_id == any_(_ENDED_IDS))
+    .cte("ended_as_low")
+)
+_ENDED_AS_HIGH = (
+    delete(ties)
+    .where(
+        ties.c.import_id == _IMPORT,
+        ties.c.high_id == _CITIZEN,
+        ties.c.low_id == any_(_ENDED_IDS),
+        ties.c.low_id < _CITIZEN,
+    )
+    .cte("ended_as_high")
+)
 NEW_TIES = sql(
     insert(ties)
     .from_select(
@@ -90,15 +106,7 @@ NEW_TIES = sql(
         ).where(citizens.c.import_id == _IMPORT, citizens.c.citizen_id == any_(_IDS)),
     )
     .returning(ties.c.low_id)
-)
-ENDED_TIES = sql(
-    delete(ties).where(
-        ties.c.import_id == _IMPORT,
-        or_(
-            and_(ties.c.low_id == _CITIZEN, ties.c.high_id == any_(_IDS)),
-            and_(ties.c.high_id == _CITIZEN, ties.c.low_id == any_(_IDS)),
-        ),
-    )
+    .add_cte(_ENDED_AS_LOW, _ENDED_AS_HIGH)
 )
 
 
@@ -138,14 +146,14 @@ async def _list_relatives(conn: Connection, import_id: int, citizen_id: int) -> 
 async def _retie(conn: Connection, import_id: int, citizen_id: int, now: set[int], wanted: list[int]) -> None:
     """Tie and untie until the citizen's relatives are those that are wanted."""
     added, ended = tie_changes(now, set(wanted))
-    if added:
-        rows = await NEW_TIES.fetch(conn, import_id=import_id, citizen_id=citizen_id, citizen_ids=sorted(added))
+    if added or ended:
+        rows = await NEW_TIES.fetch(
+            conn, import_id=import_id, citizen_id=citizen_id, citizen_ids=sorted(added), ended_ids=sorted(ended)
+        )
         if len(rows) != len(added):
             known = await KNOWN_CITIZENS.fetch(conn, import_id=import_id, citizen_ids=sorted(added))
             unknown = added - {row[0] for row in known}
             raise InvalidCitizens(_strangers(wanted, unknown))
-    if ended:
-        await ENDED_TIES.execute(conn, import_id=import_id, citizen_id=citizen_id, citizen_ids=sorted(ended))
     note(ties_added=len(added), ties_ended=len(ended))
 
 
