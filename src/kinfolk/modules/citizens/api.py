@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
@@ -120,7 +121,7 @@ async def post_import(request: Request) -> Answer:
 )
 async def get_citizens(request: Request) -> Answer:
     """All citizens of an import by number."""
-    return await _answer_unless_seen(request, CitizenList, list_citizens)
+    return await _answer_unless_seen(request, CitizenList, _list_citizens, request.db.snapshot)
 
 
 @patch(
@@ -161,7 +162,7 @@ async def patch_citizen(request: Request) -> Answer:
 )
 async def get_birthdays(request: Request) -> Answer:
     """How many presents each citizen buys for relatives, by the month of the relative's birth."""
-    return await _answer_unless_seen(request, Birthdays, count_presents)
+    return await _answer_unless_seen(request, Birthdays, count_presents, request.db.connection)
 
 
 @get(
@@ -175,11 +176,16 @@ async def get_birthdays(request: Request) -> Answer:
 async def get_percentiles(request: Request) -> Answer:
     """How old the citizens of each town are: percentiles of the age in full years today (UTC)."""
     today = _today()
-    return await _answer_unless_seen(request, Percentiles, partial(find_percentiles, today=today), today)
+    find = partial(find_percentiles, today=today)
+    return await _answer_unless_seen(request, Percentiles, find, request.db.connection, today)
 
 
 async def _answer_unless_seen(
-    request: Request, shape: Callable[[Any], Any], read: Callable[[Connection, int], Awaitable[Any]], *more: object
+    request: Request,
+    shape: Callable[[Any], Any],
+    read: Callable[[Connection, int], Awaitable[tuple[Edition, Any]]],
+    opened: Callable[[], AbstractAsyncContextManager[Connection]],
+    *more: object,
 ) -> Answer:
     """What `read` finds, as `shape`, with the tag of the edition that it was read of; 304 to whoever has seen it.
 
@@ -191,10 +197,14 @@ async def _answer_unless_seen(
             tag = _tag(await find_edition(conn, import_id), *more)
         if request.has_seen(tag):
             return Answer(status=304, headers={"etag": tag})
-    async with request.db.snapshot() as conn:
-        tag = _tag(await find_edition(conn, import_id), *more)
-        found = await read(conn, import_id)
-    return Answer.of(shape(found), headers={"etag": tag})
+    async with opened() as conn:
+        edition, found = await read(conn, import_id)
+    return Answer.of(shape(found), headers={"etag": _tag(edition, *more)})
+
+
+async def _list_citizens(conn: Connection, import_id: int) -> tuple[Edition, list[Citizen]]:
+    """In a snapshot, all of one edition."""
+    return await find_edition(conn, import_id), await list_citizens(conn, import_id)
 
 
 def _today() -> date:
