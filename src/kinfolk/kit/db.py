@@ -40,8 +40,15 @@ NOT_LET_IN: tuple[type[Exception], ...] = (OSError, TimeoutError, asyncpg.Postgr
 
 
 # Plans must not depend on statistics: those of a new import are not there yet, and a session keeps the plan by which
-# it checks a foreign key, made perhaps when the table was tiny. Where an index fits, it is taken.
-SESSION = {"application_name": "kinfolk", "timezone": "UTC", "jit": "off", "enable_seqscan": "off"}
+# it checks a foreign key, made perhaps when the table was tiny. Where an index fits, it is taken. Nor do they depend on
+# the values of a call: one plan of a statement serves a session, and making it takes longer than most of them run.
+SESSION = {
+    "application_name": "kinfolk",
+    "timezone": "UTC",
+    "jit": "off",
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
 
 
 class DatabaseAway(problems.Unavailable):

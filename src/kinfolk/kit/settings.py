@@ -77,7 +77,7 @@ class WebSettings:
     """Listen on this unix socket instead of an address and port."""
     workers: Annotated[int, Parameter(converter=whole, validator=Number(gte=1, lte=256))] = 1
     """Processes that share the socket."""
-    uploads: Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=1_000))] = 4
+    uploads: Annotated[int, Parameter(converter=whole, validator=Number(gte=1, lte=1_000))] = 4
     """Bodies over 4 MB that each process takes at a time; one more is answered 503 with Retry-After."""
     insecure: bool = False
     """Listen beyond loopback although nobody is asked who they are."""

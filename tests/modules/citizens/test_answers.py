@@ -1,5 +1,4 @@
 import time
-from collections import Counter
 from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from kinfolk.modules.citizens.answers import (
     MonthPresents,
     TownPercentiles,
-    age_at,
     age_percentiles,
     full_years,
     presents_by_month,
@@ -23,28 +21,29 @@ def by_numpy(ages: list[int], percent: int) -> float:
     return float(exact.quantize(Decimal("1.0000000000")).quantize(Decimal("0.01"), ROUND_HALF_UP))
 
 
+TODAY = date(2024, 2, 29)
+BIRTHS = st.lists(st.dates(max_value=TODAY - timedelta(1)), min_size=1, max_size=250)
+
+
 @settings(deadline=None)
-@given(st.dictionaries(st.text(min_size=1, max_size=3), st.lists(st.integers(0, 2_025), min_size=1, max_size=250)))
-def test_percentiles_are_those_of_numpy(towns: dict[str, list[int]]) -> None:
-    histogram = [(town, age, how_many) for town, ages in towns.items() for age, how_many in Counter(ages).items()]
-    assert age_percentiles(histogram) == [
-        TownPercentiles(town, by_numpy(ages, 50), by_numpy(ages, 75), by_numpy(ages, 99))
-        for town, ages in sorted(towns.items())
+@given(st.dictionaries(st.text(min_size=1, max_size=3), BIRTHS), st.dates(TODAY, date(2028, 3, 1)))
+def test_percentiles_are_those_of_numpy(towns: dict[str, list[date]], today: date) -> None:
+    ages = {town: [full_years(birth, today) for birth in births] for town, births in towns.items()}
+    births_by_town = [(town, [birth.toordinal() for birth in births]) for town, births in towns.items()]
+    assert age_percentiles(births_by_town, today) == [
+        TownPercentiles(town, *(by_numpy(ages[town], percent) for percent in (50, 75, 99))) for town in sorted(towns)
     ]
 
 
 def test_percentiles_by_hand() -> None:
-    assert age_percentiles([]) == []
-    assert age_percentiles([("B", 7, 1), ("A", 30, 1), ("A", 10, 1), ("A", 10, 2)]) == [
+    def aged(*years: int) -> list[int]:
+        return [TODAY.replace(year=TODAY.year - age, day=1).toordinal() for age in years]
+
+    assert age_percentiles([], TODAY) == []
+    assert age_percentiles([("B", aged(7)), ("A", aged(30, 10, 10, 10))], TODAY) == [
         TownPercentiles("A", 10.0, 15.0, 29.4),
         TownPercentiles("B", 7.0, 7.0, 7.0),
     ]
-
-
-def test_nobody_stands_past_the_last() -> None:
-    assert age_at([(5, 1), (6, 1)], 1) == 6
-    with pytest.raises(IndexError):
-        age_at([(5, 1), (6, 1)], 2)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +102,7 @@ def test_answers_of_ten_thousand_citizens_take_a_fraction_of_a_second() -> None:
     ties = [(low, (low * 7 + step) % 10_000) for low in range(10_000) for step in (1, 2)]
     start = time.process_time()
     presents = presents_by_month(months, ties)
-    age_percentiles(("Town", age, 100) for age in range(100))
+    age_percentiles([("Town", [1 + 7 * number % 700_000 for number in range(10_000)])], TODAY)
     assert time.process_time() - start < 1
     assert sum(each.presents for buying in presents.values() for each in buying) == 40_000 - sum(
         a == b for a, b in ties

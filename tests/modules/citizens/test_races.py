@@ -9,13 +9,18 @@ other row it locks belongs to that import, and readers lock nothing.
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from itertools import cycle
 from typing import Any
 
 import httpx
 import pytest
 from tests.modules.citizens.registers import a_citizen, add, listed
 
+from kinfolk.app import MODULES
 from kinfolk.kit.db import Connection, Database
+from kinfolk.kit.http.application import application
 from kinfolk.modules.citizens import correction
 
 CLIENTS = 20
@@ -49,9 +54,27 @@ def presents(state: State) -> dict[str, list[dict[str, int]]]:
     return {str(month): buyers if month == 12 else [] for month in range(1, 13)}
 
 
-async def try_serial(client: httpx.AsyncClient, seed: int) -> None:
-    """Tie, untie and rename at random, read meanwhile; fails unless all of it fits one serial order."""
+@pytest.fixture
+async def two_workers(pg_url: str) -> AsyncIterator[list[httpx.AsyncClient]]:
+    """Clients of two applications that share nothing but the database."""
+    async with AsyncExitStack() as stack:
+        clients = []
+        for _ in range(2):
+            db = await stack.enter_async_context(Database(pg_url))
+            transport = httpx.ASGITransport(application(MODULES, db))  # type: ignore[arg-type]
+            client = httpx.AsyncClient(transport=transport, base_url="http://kinfolk", timeout=60)
+            clients.append(await stack.enter_async_context(client))
+        yield clients
+
+
+async def try_serial(*clients: httpx.AsyncClient, seed: int, ties: float = 0.7) -> None:
+    """Tie, untie and rename at random, read meanwhile; fails unless all of it fits one serial order.
+
+    `ties` is the share of changes of relatives.
+    """
     chance = random.Random(seed)
+    client = clients[0]
+    workers = cycle(clients)
     import_id = await add(client, [a_citizen(number) for number in CITIZENS])
     changes: list[tuple[int, int, dict[str, Any], httpx.Response]] = []
     readings: list[httpx.Response] = []
@@ -60,9 +83,9 @@ async def try_serial(client: httpx.AsyncClient, seed: int) -> None:
         for _ in range(CHANGES):
             citizen_id = chance.choice(CITIZENS)
             change: dict[str, Any] = {"apartment": chance.randrange(1_000)}
-            if chance.random() < 0.7:
+            if chance.random() < ties:
                 change = {"relatives": chance.sample(CITIZENS, chance.randrange(len(CITIZENS)))}
-            answer = await client.patch(f"/imports/{import_id}/citizens/{citizen_id}", json=change)
+            answer = await next(workers).patch(f"/imports/{import_id}/citizens/{citizen_id}", json=change)
             changes.append((version_of(answer), citizen_id, change, answer))
 
     async def read(path: str) -> None:
@@ -85,9 +108,15 @@ async def try_serial(client: httpx.AsyncClient, seed: int) -> None:
         assert reading.json()["data"] == expected
 
 
+@pytest.mark.parametrize("ties", [0.7, 0.1])
 @pytest.mark.parametrize("seed", range(3))
-async def test_changes_are_as_if_one_came_after_another(client: httpx.AsyncClient, seed: int) -> None:
-    await try_serial(client, seed)
+async def test_changes_are_as_if_one_came_after_another(client: httpx.AsyncClient, seed: int, ties: float) -> None:
+    await try_serial(client, seed=seed, ties=ties)
+
+
+@pytest.mark.parametrize("ties", [0.7, 0.1])
+async def test_changes_over_two_workers_are_too(two_workers: list[httpx.AsyncClient], ties: float) -> None:
+    await try_serial(*two_workers, seed=0, ties=ties)
 
 
 async def test_without_the_lock_they_are_not(
@@ -104,7 +133,7 @@ async def test_without_the_lock_they_are_not(
 
     monkeypatch.setattr(correction, "CORRECTED_CITIZEN", LetGo())
     with pytest.raises(AssertionError):
-        await try_serial(client, 0)
+        await try_serial(client, seed=0)
 
 
 async def test_without_a_snapshot_readers_see_halves(
@@ -112,7 +141,7 @@ async def test_without_a_snapshot_readers_see_halves(
 ) -> None:
     monkeypatch.setattr(Database, "snapshot", Database.connection)
     with pytest.raises(AssertionError):
-        await try_serial(client, 0)
+        await try_serial(client, seed=0)
 
 
 async def test_two_who_tie_each_other_at_once(client: httpx.AsyncClient) -> None:

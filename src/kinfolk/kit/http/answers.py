@@ -143,6 +143,11 @@ class Request(litestar.Request[Any, Any, Any]):
         header = self._whole_header("if-none-match")
         return header is not None and (header == "*" or tag in _tags(header, weak=True))
 
+    @property
+    def is_conditional(self) -> bool:
+        """Is there an If-Match?"""
+        return "if-match" in self.headers
+
     def require(self, tag: str) -> None:
         """Raise StaleTag if there is an If-Match that does not name this entity tag (RFC 9110, 13.1.1)."""
         header = self._whole_header("if-match")

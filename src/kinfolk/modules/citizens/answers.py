@@ -1,7 +1,7 @@
 """What an import answers: how old the towns are, and who buys how many presents in which month."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
 from msgspec import Struct
@@ -30,36 +30,28 @@ def full_years(birth: date, today: date) -> int:
     return today.year - birth.year - ((today.month, today.day) < (birth.month, birth.day))
 
 
-def age_percentiles(histogram: Iterable[tuple[str, int, int]]) -> list[TownPercentiles]:
-    """The towns in order of their names, from rows (town, age in full years, how many of that age; at least one)."""
-    ages_of: defaultdict[str, Counter[int]] = defaultdict(Counter)
-    for town, age, how_many in histogram:
-        ages_of[town][age] += how_many
-    return [
-        TownPercentiles(town, percentile(ages, 50), percentile(ages, 75), percentile(ages, 99))
-        for town, ages in sorted((town, sorted(counts.items())) for town, counts in ages_of.items())
-    ]
+def age_percentiles(births: Iterable[tuple[str, list[int]]], today: date) -> list[TownPercentiles]:
+    """The towns in order of their names, from each town and when its citizens were born, in any order.
+
+    A birth is the number of its day as in `date.fromordinal`; there is at least one. The lists are sorted in place.
+    """
+    percentiles = []
+    for town, ordinals in sorted(births):
+        ordinals.sort(reverse=True)  # the later born, the younger
+        percentiles.append(TownPercentiles(town, *(percentile(ordinals, percent, today) for percent in (50, 75, 99))))
+    return percentiles
 
 
-def percentile(ages: list[tuple[int, int]], percent: int) -> float:
-    """Of ages in ascending order, each with how many have it, as `numpy.percentile` in its method "linear".
+def percentile(ordinals: Sequence[int], percent: int, today: date) -> float:
+    """Of the ages of those born on these days, the youngest first, as `numpy.percentile` in its method "linear".
 
     Hyndman and Fan's definition 7: the value at position (n - 1) · percent / 100 counted from 0, on the straight line
     between its neighbours. Between whole ages that is a whole number of hundredths: nothing is left to round.
     """
-    position, hundredths = divmod((sum(how_many for _, how_many in ages) - 1) * percent, 100)
-    below = age_at(ages, position)
-    above = age_at(ages, position + 1) if hundredths else below
+    position, hundredths = divmod((len(ordinals) - 1) * percent, 100)
+    below = full_years(date.fromordinal(ordinals[position]), today)
+    above = full_years(date.fromordinal(ordinals[position + 1]), today) if hundredths else below
     return (100 * below + hundredths * (above - below)) / 100
-
-
-def age_at(ages: list[tuple[int, int]], position: int) -> int:
-    """The age of the citizen at a position, counted from 0, who stands in order of age."""
-    for age, how_many in ages:
-        position -= how_many
-        if position < 0:
-            return age
-    raise IndexError("nobody stands there")
 
 
 def presents_by_month(months: Mapping[int, int], ties: Iterable[tuple[int, int]]) -> dict[str, list[MonthPresents]]:
@@ -72,7 +64,8 @@ def presents_by_month(months: Mapping[int, int], ties: Iterable[tuple[int, int]]
         buyers[months[other]].append(one)
         if one != other:
             buyers[months[one]].append(other)
+    presents = {month: Counter(buying) for month, buying in buyers.items()}
     return {
-        str(month): [MonthPresents(citizen_id, presents) for citizen_id, presents in sorted(Counter(buying).items())]
-        for month, buying in buyers.items()
+        str(month): [MonthPresents(citizen_id, bought[citizen_id]) for citizen_id in sorted(bought)]
+        for month, bought in presents.items()
     }

@@ -1,6 +1,7 @@
 """The HTTP face of citizens."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ from kinfolk.modules.citizens.imports import (
     list_citizens,
     read_import,
 )
+from kinfolk.modules.citizens.plain_correction import PlainCorrection, corrections_in
 from kinfolk.modules.citizens.register import (
     Citizen,
     CitizenChange,
@@ -118,7 +120,7 @@ async def post_import(request: Request) -> Answer:
 )
 async def get_citizens(request: Request) -> Answer:
     """All citizens of an import by number."""
-    return await _answer_unless_seen(request, CitizenList, list_citizens)
+    return await _answer_unless_seen(request, CitizenList, _list_citizens, request.db.snapshot)
 
 
 @patch(
@@ -136,10 +138,16 @@ async def patch_citizen(request: Request) -> Answer:
     import_id = request.number("import_id", NoSuchImport)
     citizen_id = request.number("citizen_id", NoSuchCitizen)
     correction = read_change(await request.bytes(LARGEST_CHANGE_BYTES), _today())
-    async with request.db.transaction() as conn:
-        citizen, edition = await correct_citizen(
-            conn, import_id, citizen_id, correction, lambda seen: request.require(_tag(seen))
-        )
+    corrected = None
+    if correction.relatives is None and not request.is_conditional:
+        plain = PlainCorrection(import_id, citizen_id, correction.columns)
+        corrected = await corrections_in(request.db).make(plain)
+    if corrected is None:
+        async with request.db.transaction() as conn:
+            corrected = await correct_citizen(
+                conn, import_id, citizen_id, correction, lambda seen: request.require(_tag(seen))
+            )
+    citizen, edition = corrected
     return Answer.of(OneCitizen(citizen), headers={"etag": _tag(edition)})
 
 
@@ -167,7 +175,7 @@ async def delete_import(request: Request) -> Answer:
 )
 async def get_birthdays(request: Request) -> Answer:
     """How many presents each citizen buys for relatives, by the month of the relative's birth."""
-    return await _answer_unless_seen(request, Birthdays, count_presents)
+    return await _answer_unless_seen(request, Birthdays, count_presents, request.db.connection)
 
 
 @get(
@@ -181,11 +189,16 @@ async def get_birthdays(request: Request) -> Answer:
 async def get_percentiles(request: Request) -> Answer:
     """How old the citizens of each town are: percentiles of the age in full years today (UTC)."""
     today = _today()
-    return await _answer_unless_seen(request, Percentiles, partial(find_percentiles, today=today), today)
+    find = partial(find_percentiles, today=today)
+    return await _answer_unless_seen(request, Percentiles, find, request.db.connection, today)
 
 
 async def _answer_unless_seen(
-    request: Request, shape: Callable[[Any], Any], read: Callable[[Connection, int], Awaitable[Any]], *more: object
+    request: Request,
+    shape: Callable[[Any], Any],
+    read: Callable[[Connection, int], Awaitable[tuple[Edition, Any]]],
+    opened: Callable[[], AbstractAsyncContextManager[Connection]],
+    *more: object,
 ) -> Answer:
     """What `read` finds, as `shape`, with the tag of the edition that it was read of; 304 to whoever has seen it.
 
@@ -197,10 +210,14 @@ async def _answer_unless_seen(
             tag = _tag(await find_edition(conn, import_id), *more)
         if request.has_seen(tag):
             return Answer(status=304, headers={"etag": tag})
-    async with request.db.snapshot() as conn:
-        tag = _tag(await find_edition(conn, import_id), *more)
-        found = await read(conn, import_id)
-    return Answer.of(shape(found), headers={"etag": tag})
+    async with opened() as conn:
+        edition, found = await read(conn, import_id)
+    return Answer.of(shape(found), headers={"etag": _tag(edition, *more)})
+
+
+async def _list_citizens(conn: Connection, import_id: int) -> tuple[Edition, list[Citizen]]:
+    """In a snapshot, all of one edition."""
+    return await find_edition(conn, import_id), await list_citizens(conn, import_id)
 
 
 def _today() -> date:

@@ -2,7 +2,19 @@
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import BigInteger, and_, any_, case, delete, func, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    CompoundSelect,
+    and_,
+    any_,
+    delete,
+    func,
+    insert,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit import problems
@@ -18,6 +30,7 @@ from kinfolk.modules.citizens.tables import citizens, imports, ties
 _IMPORT = param("import_id")
 _CITIZEN = param("citizen_id")
 _IDS = param("citizen_ids", ARRAY(BigInteger))
+_ENDED_IDS = param("ended_ids", ARRAY(BigInteger))
 
 _NO_CHANGE = {column.name: None for column in citizens.columns if not column.primary_key}
 _THIS_CITIZEN = and_(citizens.c.import_id == _IMPORT, citizens.c.citizen_id == _CITIZEN)
@@ -27,11 +40,20 @@ _CHANGED = {
     if not column.primary_key
 }
 
-_RELATIVES = (
-    select(case((ties.c.low_id == _CITIZEN, ties.c.high_id), else_=ties.c.low_id).label("relative_id"))
-    .where(ties.c.import_id == _IMPORT, or_(ties.c.low_id == _CITIZEN, ties.c.high_id == _CITIZEN))
-    .order_by(literal_column("relative_id"))
-)
+
+def relatives_of(import_id: ColumnElement[int], citizen_id: ColumnElement[int]) -> CompoundSelect[int]:
+    """Selects the ids of a citizen's relatives, ascending. Each end is looked up by itself, so by its own index."""
+    as_low = select(ties.c.high_id.label("relative_id")).where(
+        ties.c.import_id == import_id, ties.c.low_id == citizen_id
+    )
+    as_high = select(ties.c.low_id).where(
+        ties.c.import_id == import_id, ties.c.high_id == citizen_id, ties.c.low_id < citizen_id
+    )
+    both = union_all(as_low.correlate_except(ties), as_high.correlate_except(ties))
+    return both.order_by("relative_id")
+
+
+_RELATIVES = relatives_of(_IMPORT, _CITIZEN)
 RELATIVES_OF_CITIZEN = sql(_RELATIVES)
 # Taking the row of the import makes changes to its citizens serial, and gives the new version. It is taken before the
 # citizen's, for that needs its columns; and not at all where there is no such citizen.
@@ -57,6 +79,22 @@ CORRECTED_CITIZEN = sql(
 KNOWN_CITIZENS = sql(
     select(citizens.c.citizen_id).where(citizens.c.import_id == _IMPORT, citizens.c.citizen_id == any_(_IDS))
 )
+# Each end by itself, as above.
+_ENDED_AS_LOW = (
+    delete(ties)
+    .where(ties.c.import_id == _IMPORT, ties.c.low_id == _CITIZEN, ties.c.high_id == any_(_ENDED_IDS))
+    .cte("ended_as_low")
+)
+_ENDED_AS_HIGH = (
+    delete(ties)
+    .where(
+        ties.c.import_id == _IMPORT,
+        ties.c.high_id == _CITIZEN,
+        ties.c.low_id == any_(_ENDED_IDS),
+        ties.c.low_id < _CITIZEN,
+    )
+    .cte("ended_as_high")
+)
 NEW_TIES = sql(
     insert(ties)
     .from_select(
@@ -68,15 +106,7 @@ NEW_TIES = sql(
         ).where(citizens.c.import_id == _IMPORT, citizens.c.citizen_id == any_(_IDS)),
     )
     .returning(ties.c.low_id)
-)
-ENDED_TIES = sql(
-    delete(ties).where(
-        ties.c.import_id == _IMPORT,
-        or_(
-            and_(ties.c.low_id == _CITIZEN, ties.c.high_id == any_(_IDS)),
-            and_(ties.c.high_id == _CITIZEN, ties.c.low_id == any_(_IDS)),
-        ),
-    )
+    .add_cte(_ENDED_AS_LOW, _ENDED_AS_HIGH)
 )
 
 
@@ -116,14 +146,14 @@ async def _list_relatives(conn: Connection, import_id: int, citizen_id: int) -> 
 async def _retie(conn: Connection, import_id: int, citizen_id: int, now: set[int], wanted: list[int]) -> None:
     """Tie and untie until the citizen's relatives are those that are wanted."""
     added, ended = tie_changes(now, set(wanted))
-    if added:
-        rows = await NEW_TIES.fetch(conn, import_id=import_id, citizen_id=citizen_id, citizen_ids=sorted(added))
+    if added or ended:
+        rows = await NEW_TIES.fetch(
+            conn, import_id=import_id, citizen_id=citizen_id, citizen_ids=sorted(added), ended_ids=sorted(ended)
+        )
         if len(rows) != len(added):
             known = await KNOWN_CITIZENS.fetch(conn, import_id=import_id, citizen_ids=sorted(added))
             unknown = added - {row[0] for row in known}
             raise InvalidCitizens(_strangers(wanted, unknown))
-    if ended:
-        await ENDED_TIES.execute(conn, import_id=import_id, citizen_id=citizen_id, citizen_ids=sorted(ended))
     note(ties_added=len(added), ties_ended=len(ended))
 
 
