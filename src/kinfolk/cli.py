@@ -18,6 +18,7 @@ from kinfolk import __version__
 from kinfolk.kit.ending import FAILED, OK, Ended, WrongSetting, ends_plainly, tell
 from kinfolk.kit.settings import (
     PREFIX,
+    CacheSettings,
     ClientSettings,
     DatabaseSettings,
     FileSettings,
@@ -29,6 +30,7 @@ from kinfolk.kit.settings import (
 )
 
 if TYPE_CHECKING:
+    from kinfolk.kit.cache import Cache
     from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 
 EPILOGUE = """Every option is also a variable KINFOLK_… and a key of the file given by --config.
@@ -52,7 +54,8 @@ def database_url(settings: DatabaseSettings, user: str | None = None) -> Iterato
     Raises WrongSetting when `user` could not end the server that was started here as root.
     """
     if settings.pg_url is not None:
-        check_url(settings.pg_url)
+        likeness = "postgresql://user:password@host:port/name"
+        check_url("--pg-url", settings.pg_url, likeness, "postgresql", "postgres")
         yield settings.pg_url, lambda: None
         return
     from kinfolk.kit.embedded_postgres import EmbeddedPostgres
@@ -81,21 +84,22 @@ def _start_again(server: "EmbeddedPostgres", url: str) -> None:
         raise Ended(FAILED, "PostgreSQL died, and another program took its port meanwhile: start Kinfolk again")
 
 
-def check_url(pg_url: str) -> None:
+def check_url(name: str, url: str, likeness: str, *schemes: str) -> None:
     """Raises WrongSetting, whose words do not quote the URL: it may hold a password."""
     try:
-        parts = urlsplit(pg_url)
-        is_right = parts.scheme in {"postgresql", "postgres"} and "://" in pg_url and parts.port != 0
+        parts = urlsplit(url)
+        is_right = parts.scheme in schemes and "://" in url and parts.port != 0
     except ValueError:
         is_right = False
     if not is_right:
-        raise WrongSetting("--pg-url must look like postgresql://user:password@host:port/name")
+        raise WrongSetting(f"{name} must look like {likeness}")
 
 
 @app.command
 def up(
     database: DatabaseSettings = DatabaseSettings(),
     web: WebSettings = WebSettings(),
+    cache: CacheSettings = CacheSettings(),
     process: ProcessSettings = ProcessSettings(),
     logs: LogSettings = LogSettings(),
     file: FileSettings = FileSettings(),
@@ -105,20 +109,21 @@ def up(
 
     with database_url(database, process.user) as (url, mend):
         upgrade(url)
-        return _serve("up", url, mend, database, web, process, logs)
+        return _serve("up", url, mend, database, web, cache, process, logs)
 
 
 @app.command
 def api(
     database: DatabaseSettings = DatabaseSettings(),
     web: WebSettings = WebSettings(),
+    cache: CacheSettings = CacheSettings(),
     process: ProcessSettings = ProcessSettings(),
     logs: LogSettings = LogSettings(),
     file: FileSettings = FileSettings(),
 ) -> int:
     """Answer HTTP. The tables must be there: `kinfolk db upgrade head`."""
     with database_url(database, process.user) as (url, mend):
-        return _serve("api", url, mend, database, web, process, logs)
+        return _serve("api", url, mend, database, web, cache, process, logs)
 
 
 def _serve(
@@ -127,6 +132,7 @@ def _serve(
     mend: Callable[[], None],
     database: DatabaseSettings,
     web: WebSettings,
+    cache: CacheSettings,
     process: ProcessSettings,
     logs: LogSettings,
 ) -> int:
@@ -142,7 +148,8 @@ def _serve(
 
         head()  # is remembered for /ready
         db = Database(url, size=database.pool_size)
-        serve = server(application(MODULES, db), db, bound, process.grace_seconds)
+        answers = _cache(cache, url)
+        serve = server(application(MODULES, db, answers), db, bound, process.grace_seconds, answers)
         if process.user is not None:  # after everything is loaded, which may lie where only root can read
             become(process.user, folder)
         log.start(logs, in_thread=False)
@@ -156,6 +163,17 @@ def _serve(
 
         workers = [Child(f"api {number}", serve) for number in range(1, web.workers + 1)]
         return Supervisor(role, workers, logs, process.grace_seconds).run(announce, bound.close, mend)
+
+
+def _cache(settings: CacheSettings, secret: str) -> "Cache":
+    """Those who share a database share answers, and its URL is the secret that they know. Raises WrongSetting."""
+    from kinfolk.kit.cache import Cache
+    from kinfolk.kit.shelf import Shelf
+
+    if settings.redis_url is None:
+        return Cache(settings.cache_bytes)
+    check_url("--redis-url", settings.redis_url, "redis://user:password@host:port/number", "redis", "rediss", "unix")
+    return Cache(settings.cache_bytes, Shelf(settings.redis_url, secret))
 
 
 def _greeting(bound: socket.socket, database: DatabaseSettings) -> str:
@@ -196,6 +214,7 @@ def settings(
     file: FileSettings = FileSettings(),
     database: DatabaseSettings = DatabaseSettings(),
     web: WebSettings = WebSettings(),
+    cache: CacheSettings = CacheSettings(),
     process: ProcessSettings = ProcessSettings(),
     logs: LogSettings = LogSettings(),
     client: ClientSettings = ClientSettings(),
@@ -203,7 +222,7 @@ def settings(
     """Show every setting, its value and where it came from; passwords are masked."""
     rows = [
         (name, masked(name, getattr(group, name)), sources.origins.get(name, "default"))
-        for group in (file, database, web, process, logs, client)
+        for group in (file, database, web, cache, process, logs, client)
         for name in type(group).__dataclass_fields__
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]

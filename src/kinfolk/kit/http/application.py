@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.types import ASGIApp
 
 from kinfolk.kit import problems
+from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.http import openapi, pages, watching
 from kinfolk.kit.http.answers import Answer, Request
@@ -20,8 +21,8 @@ from kinfolk.kit.metrics import http_metrics
 from kinfolk.kit.module import Module
 
 
-def framework(modules: Sequence[Module], db: Database) -> Litestar:
-    """The routes without our layers, on a database that whoever runs them opens."""
+def framework(modules: Sequence[Module], db: Database, cache: Cache | None = None) -> Litestar:
+    """The routes without our layers, on a database and a cache that whoever runs them opens."""
     pages.load()
     routers: list[Any] = [*watching.ROUTES, *pages.ROUTES]
     for module in modules:
@@ -30,7 +31,7 @@ def framework(modules: Sequence[Module], db: Database) -> Litestar:
             routers.append(Router("/", route_handlers=module.handlers()))
     return Litestar(
         routers,
-        state=State({"db": db, "document": describe(modules)}),
+        state=State({"db": db, "cache": cache or Cache(), "document": describe(modules)}),
         request_class=Request,
         exception_handlers={Exception: _refuse},  # type: ignore[dict-item]  # an ASGI application is an answer, too
         openapi_config=None,
@@ -39,9 +40,9 @@ def framework(modules: Sequence[Module], db: Database) -> Litestar:
     )
 
 
-def application(modules: Sequence[Module], db: Database) -> ASGIApp:
+def application(modules: Sequence[Module], db: Database, cache: Cache | None = None) -> ASGIApp:
     """The whole application, as a process serves it."""
-    return Front(Compression(framework(modules, db)), http_metrics())
+    return Front(Compression(framework(modules, db, cache)), http_metrics())
 
 
 def describe(modules: Sequence[Module]) -> bytes:

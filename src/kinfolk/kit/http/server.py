@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 import uvicorn
 from litestar.types import ASGIApp
 
+from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.http.protocol import Protocol
 from kinfolk.kit.metrics import http_metrics
@@ -38,7 +39,7 @@ class _Server(uvicorn.Server):
 
 
 def server(
-    app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float
+    app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float, cache: Cache | None = None
 ) -> Callable[[Callable[[], None]], None]:
     """What a child process runs: answers requests until SIGTERM, then finishes those under way within `grace_seconds`.
 
@@ -66,7 +67,7 @@ def server(
 
         async def until_told() -> None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
-            async with db:
+            async with db, cache or contextlib.nullcontext():
                 await server.serve(sockets=[bound])
             http_metrics().share()
             pool().close()

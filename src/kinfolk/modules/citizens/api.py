@@ -25,6 +25,7 @@ from kinfolk.modules.citizens.imports import (
     Once,
     add_import,
     find_edition,
+    find_editions,
     list_citizens,
 )
 from kinfolk.modules.citizens.register import (
@@ -119,7 +120,7 @@ async def post_import(request: Request) -> Answer:
 )
 async def get_citizens(request: Request) -> Answer:
     """All citizens of an import by number."""
-    return await _answer_unless_seen(request, CitizenList, list_citizens)
+    return await _answer(request, "citizens", CitizenList, list_citizens)
 
 
 @patch(
@@ -154,7 +155,7 @@ async def patch_citizen(request: Request) -> Answer:
 )
 async def get_birthdays(request: Request) -> Answer:
     """How many presents each citizen buys for relatives, by the month of the relative's birth."""
-    return await _answer_unless_seen(request, Birthdays, count_presents)
+    return await _answer(request, "birthdays", Birthdays, count_presents)
 
 
 @get(
@@ -168,26 +169,30 @@ async def get_birthdays(request: Request) -> Answer:
 async def get_percentiles(request: Request) -> Answer:
     """How old the citizens of each town are: percentiles of the age in full years today (UTC)."""
     today = _today()
-    return await _answer_unless_seen(request, Percentiles, partial(find_percentiles, today=today), today)
+    return await _answer(request, "percentiles", Percentiles, partial(find_percentiles, today=today), today)
 
 
-async def _answer_unless_seen(
-    request: Request, shape: Callable[[Any], Any], read: Callable[[Connection, int], Awaitable[Any]], *more: object
+async def _answer(
+    request: Request,
+    name: str,
+    shape: Callable[[Any], Any],
+    read: Callable[[Connection, int], Awaitable[Any]],
+    *more: object,
 ) -> Answer:
-    """What `read` finds, as `shape`, with the tag of the edition that it was read of; 304 to whoever has seen it.
+    """What `read` finds, as `shape`, under the tag of the edition that it was read of.
 
     The tag carries `more`, too, where the answer depends on more than the import.
     """
     import_id = request.number("import_id", NoSuchImport)
-    if request.has_seen_any:
-        async with request.db.connection() as conn:
+    edition = await request.db.gathered(find_editions, import_id)
+
+    async def make() -> tuple[str, Any]:
+        async with request.db.snapshot() as conn:
             tag = _tag(await find_edition(conn, import_id), *more)
-        if request.has_seen(tag):
-            return Answer(status=304, headers={"etag": tag})
-    async with request.db.snapshot() as conn:
-        tag = _tag(await find_edition(conn, import_id), *more)
-        found = await read(conn, import_id)
-    return Answer.of(shape(found), headers={"etag": tag})
+            found = await read(conn, import_id)
+        return tag, shape(found)
+
+    return await request.answer_unless_seen(f"imports/{import_id}/{name}", _tag(edition, *more), make)
 
 
 def _today() -> date:
