@@ -55,7 +55,7 @@ def database_url(settings: DatabaseSettings, user: str | None = None) -> Iterato
     """
     if settings.pg_url is not None:
         likeness = "postgresql://user:password@host:port/name"
-        check_url("--pg-url", settings.pg_url, likeness, "postgresql", "postgres")
+        _check_url("--pg-url", settings.pg_url, likeness, "postgresql", "postgres")
         yield settings.pg_url, lambda: None
         return
     from kinfolk.kit.embedded_postgres import EmbeddedPostgres
@@ -84,7 +84,14 @@ def _start_again(server: "EmbeddedPostgres", url: str) -> None:
         raise Ended(FAILED, "PostgreSQL died, and another program took its port meanwhile: start Kinfolk again")
 
 
-def check_url(name: str, url: str, likeness: str, *schemes: str) -> None:
+def check_redis_url(settings: CacheSettings) -> None:
+    """Raises WrongSetting."""
+    if settings.redis_url is not None:
+        likeness = "redis://user:password@host:port/number"
+        _check_url("--redis-url", settings.redis_url, likeness, "redis", "rediss", "unix")
+
+
+def _check_url(name: str, url: str, likeness: str, *schemes: str) -> None:
     """Raises WrongSetting, whose words do not quote the URL: it may hold a password."""
     try:
         parts = urlsplit(url)
@@ -107,6 +114,7 @@ def up(
     """Start everything: the database, its migrations, the API and its pages."""
     from kinfolk.kit.migrate import upgrade
 
+    check_redis_url(cache)
     with database_url(database, process.user) as (url, mend):
         upgrade(url)
         return _serve("up", url, mend, database, web, cache, process, logs)
@@ -122,6 +130,7 @@ def api(
     file: FileSettings = FileSettings(),
 ) -> int:
     """Answer HTTP. The tables must be there: `kinfolk db upgrade head`."""
+    check_redis_url(cache)
     with database_url(database, process.user) as (url, mend):
         return _serve("api", url, mend, database, web, cache, process, logs)
 
@@ -166,14 +175,11 @@ def _serve(
 
 
 def _cache(settings: CacheSettings, secret: str) -> "Cache":
-    """Those who share a database share answers, and its URL is the secret that they know. Raises WrongSetting."""
+    """Those who share a database share answers, and its URL is the secret that they know."""
     from kinfolk.kit.cache import Cache
     from kinfolk.kit.shelf import Shelf
 
-    if settings.redis_url is None:
-        return Cache(settings.cache_bytes)
-    check_url("--redis-url", settings.redis_url, "redis://user:password@host:port/number", "redis", "rediss", "unix")
-    return Cache(settings.cache_bytes, Shelf(settings.redis_url, secret))
+    return Cache(settings.cache_bytes, Shelf(settings.redis_url, secret) if settings.redis_url else None)
 
 
 def _greeting(bound: socket.socket, database: DatabaseSettings) -> str:

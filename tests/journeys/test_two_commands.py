@@ -25,6 +25,7 @@ def ready(machine: Machine) -> Iterator[Machine]:
         "/usr/bin/chromium",
         "/usr/bin/curl",
         "/usr/bin/make",
+        "/usr/bin/redis-server",
         "/usr/sbin/nginx",
         "/usr/lib/postgresql/15/bin/postgres",
     ]:

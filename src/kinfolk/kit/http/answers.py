@@ -137,7 +137,7 @@ class Request(litestar.Request[Any, Any, Any]):
 
     def has_seen(self, tag: str) -> bool:
         """Does If-None-Match name this entity tag, in whatever coding (RFC 9110, 13.1.2)?"""
-        header = self._whole_header("if-none-match")
+        header = self._whole_header(b"if-none-match")
         return header is not None and (header == "*" or tag in _tags(header, weak=True))
 
     async def answer_unless_seen(self, place: str, tag: str, make: Callable[[], Awaitable[tuple[str, Any]]]) -> Answer:
@@ -157,14 +157,14 @@ class Request(litestar.Request[Any, Any, Any]):
 
     def require(self, tag: str) -> None:
         """Raise StaleTag if there is an If-Match that does not name this entity tag (RFC 9110, 13.1.1)."""
-        header = self._whole_header("if-match")
+        header = self._whole_header(b"if-match")
         if header is not None and header != "*" and tag not in _tags(header, weak=False):
             raise StaleTag
 
-    def _whole_header(self, name: str) -> str | None:
+    def _whole_header(self, name: Body) -> str | None:
         """A list may come in several headers of one name (RFC 9110, 5.3); None if there is none."""
-        found = self.headers.getall(name, [])
-        return ",".join(found).strip() if found else None
+        found = [value for header, value in self.scope["headers"] if header == name]
+        return b",".join(found).decode("latin-1").strip() if found else None
 
 
 def entity_tag(*parts: object) -> str:

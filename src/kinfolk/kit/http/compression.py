@@ -48,7 +48,7 @@ class Compression:
                     headers.append((b"vary", b"Accept-Encoding"))
                     body = message["body"]
                     if coding and len(body) >= LEAST_BYTES and not message["more_body"]:
-                        kept: Kept | None = message.pop("kept", None)  # type: ignore[typeddict-item]  # see KeptAnswer
+                        kept: Kept | None = message.get("kept")  # type: ignore[assignment]  # see KeptAnswer
                         pack = partial(_pack, coding)
                         body = await (kept.packed(coding, pack) if kept else pack(body))
                         message["body"] = body
