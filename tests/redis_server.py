@@ -15,18 +15,20 @@ SECONDS_TO_START = 20
 
 
 class RedisServer:
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, password: str = "") -> None:
         """`words` are options of redis-server."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        self._words = words
+        self._words = (*words, "--requirepass", password) if password else words
+        self._password = password
         self._folder = tempfile.TemporaryDirectory(prefix="kinfolk-redis-")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        who = f"default:{self._password}@" if self._password else ""
+        return f"redis://{who}127.0.0.1:{self.port}/0"
 
     @property
     def client(self) -> "redis.Redis":
