@@ -19,6 +19,7 @@ from kinfolk.kit.http.application import application
 from kinfolk.kit.migrate import upgrade
 from kinfolk.kit.pool import pool
 from tests.postgres_places import DEBIAN_15
+from tests.redis_server import RedisServer
 from tests.running import Service
 
 TEMPLATE = "kinfolk_template"
@@ -130,3 +131,10 @@ def service(make_database: Any) -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def service_url(service: Service) -> str:
     return service.url
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis of this worker's tests; each uses names of its own."""
+    with RedisServer() as server:
+        yield server

@@ -50,6 +50,7 @@ PLANTED = [
     (DRIVERS, "modules/citizens/imports.py", "import asyncpg"),
     (DRIVERS, "cli.py", "import alembic"),
     (DRIVERS, "app.py", "import uvicorn"),
+    (DRIVERS, "modules/citizens/api.py", "import redis"),
     (CYCLES, "modules/citizens/tables.py", "from kinfolk.modules.citizens import imports"),
     (CYCLES, "kit/http/answers.py", "from kinfolk.kit.http import application"),
 ]

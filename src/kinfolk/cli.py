@@ -18,6 +18,7 @@ from kinfolk import __version__
 from kinfolk.kit.ending import FAILED, OK, Ended, WrongSetting, ends_plainly, tell
 from kinfolk.kit.settings import (
     PREFIX,
+    CacheSettings,
     ClientSettings,
     DatabaseSettings,
     FileSettings,
@@ -30,6 +31,7 @@ from kinfolk.kit.settings import (
 )
 
 if TYPE_CHECKING:
+    from kinfolk.kit.cache import Cache
     from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 
 EPILOGUE = """Every setting is also a variable KINFOLK_… and a key of the file given by --config.
@@ -53,7 +55,8 @@ def database_url(settings: DatabaseSettings, user: str | None = None) -> Iterato
     Raises WrongSetting when `user` could not end the server that was started here as root.
     """
     if settings.pg_url is not None:
-        check_url(settings.pg_url)
+        likeness = "postgresql://user:password@host:port/name"
+        _check_url("--pg-url", settings.pg_url, likeness, "postgresql", "postgres")
         yield settings.pg_url, lambda: None
         return
     from kinfolk.kit.embedded_postgres import EmbeddedPostgres
@@ -82,15 +85,22 @@ def _start_again(server: "EmbeddedPostgres", url: str) -> None:
         raise Ended(FAILED, "PostgreSQL died, and another program took its port meanwhile: start Kinfolk again")
 
 
-def check_url(pg_url: str) -> None:
+def check_redis_url(settings: CacheSettings) -> None:
+    """Raises WrongSetting."""
+    if settings.redis_url is not None:
+        likeness = "redis://user:password@host:port/number"
+        _check_url("--redis-url", settings.redis_url, likeness, "redis", "rediss", "unix")
+
+
+def _check_url(name: str, url: str, likeness: str, *schemes: str) -> None:
     """Raises WrongSetting, whose words do not quote the URL: it may hold a password."""
     try:
-        parts = urlsplit(pg_url)
-        is_right = parts.scheme in {"postgresql", "postgres"} and "://" in pg_url and parts.port != 0
+        parts = urlsplit(url)
+        is_right = parts.scheme in schemes and "://" in url and parts.port != 0
     except ValueError:
         is_right = False
     if not is_right:
-        raise WrongSetting("--pg-url must look like postgresql://user:password@host:port/name")
+        raise WrongSetting(f"{name} must look like {likeness}")
 
 
 @app.command
@@ -98,6 +108,7 @@ def up(settings: ServingSettings = ServingSettings()) -> int:
     """Start everything: the database, its migrations, the API and its pages."""
     from kinfolk.kit.errand import run_aside
 
+    check_redis_url(settings.cache)
     with database_url(settings.database, settings.process.user) as (url, mend):
         run_aside(partial(_upgrade, url))
         return _serve("up", url, mend, settings)
@@ -112,6 +123,7 @@ def _upgrade(url: str) -> None:
 @app.command
 def api(settings: ServingSettings = ServingSettings()) -> int:
     """Answer HTTP. The tables must be there: `kinfolk db upgrade head`."""
+    check_redis_url(settings.cache)
     with database_url(settings.database, settings.process.user) as (url, mend):
         return _serve("api", url, mend, settings)
 
@@ -132,7 +144,9 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         head()  # is remembered for /ready
         db = Database(url, size=database.pool_size)
         calls, taken = new_line()
-        serve = server(application(MODULES, db, calls, web.uploads), db, bound, process.grace_seconds)
+        answers = _cache(settings.cache, url)
+        app = application(MODULES, db, answers, calls, web.uploads)
+        serve = server(app, db, bound, process.grace_seconds, answers)
         if process.user is not None:  # after everything is loaded, which may lie where only root can read
             become(process.user, folder)
         log.start(logs, in_thread=False)
@@ -147,6 +161,14 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         workers = [Child(f"api {number}", serve) for number in range(1, web.workers + 1)]
         beside = Child("reader", reader(taken, url), call=taken)
         return Supervisor(role, [*workers, beside], logs, process.grace_seconds).run(announce, bound.close, mend)
+
+
+def _cache(settings: CacheSettings, secret: str) -> "Cache":
+    """Those who share a database share answers, and its URL is the secret that they know."""
+    from kinfolk.kit.cache import Cache
+    from kinfolk.kit.shelf import Shelf
+
+    return Cache(settings.cache_bytes, Shelf(settings.redis_url, secret) if settings.redis_url else None)
 
 
 def _greeting(bound: socket.socket, database: DatabaseSettings) -> str:
@@ -187,6 +209,7 @@ def settings(
     file: FileSettings = FileSettings(),
     database: DatabaseSettings = DatabaseSettings(),
     web: WebSettings = WebSettings(),
+    cache: CacheSettings = CacheSettings(),
     process: ProcessSettings = ProcessSettings(),
     logs: LogSettings = LogSettings(),
     client: ClientSettings = ClientSettings(),
@@ -194,7 +217,7 @@ def settings(
     """Show every setting, its value and where it came from; passwords are masked."""
     rows = [
         (name, masked(name, getattr(group, name)), sources.origins.get(name, "default"))
-        for group in (file, database, web, process, logs, client)
+        for group in (file, database, web, cache, process, logs, client)
         for name in type(group).__dataclass_fields__
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]

@@ -8,6 +8,7 @@ import pytest
 from tests.docs.pages import PAGES, Block, name_of, steps
 from tests.docs.plain_postgres import PlainPostgres
 from tests.docs.reader import Reader, is_role, looks_like
+from tests.redis_server import RedisServer
 
 # What cannot be typed here, and why.
 NOT_TYPED = {
@@ -17,6 +18,7 @@ NOT_TYPED = {
 TYPED_LANGUAGES = {"sh", "diff", "Ctrl-C"}
 STORIES = [page for page in PAGES if any(block.language == "sh" for block in steps(page))]
 A_SERVER_OF_YOUR_OWN = "db.example.org:5432"
+A_REDIS_OF_YOUR_OWN = "redis.example.org:6379"
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +27,19 @@ def own_server() -> Iterator[PlainPostgres]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def own_redis() -> Iterator[RedisServer]:
+    with RedisServer(password="change-me") as server:
+        yield server
+
+
 @pytest.fixture
-def reader(own_server: PlainPostgres) -> Iterator[Reader]:
+def reader(own_server: PlainPostgres, own_redis: RedisServer) -> Iterator[Reader]:
     port = free_port()
     changed = {
         "127.0.0.1:8080": f"127.0.0.1:{port}",
         A_SERVER_OF_YOUR_OWN: f"127.0.0.1:{own_server.port}",
+        A_REDIS_OF_YOUR_OWN: f"127.0.0.1:{own_redis.port}",
         "KINFOLK_API_PORT": str(port),
         "KINFOLK_API_URL": f"http://127.0.0.1:{port}",
     }

@@ -25,6 +25,7 @@ def ready(machine: Machine) -> Iterator[Machine]:
         "/usr/bin/chromium",
         "/usr/bin/curl",
         "/usr/bin/make",
+        "/usr/bin/redis-server",
         "/usr/lib/x86_64-linux-gnu/libatomic.so.1",
         "/usr/sbin/nginx",
         "/usr/lib/postgresql/15/bin/postgres",

@@ -12,7 +12,7 @@ from tests.modules.citizens.registers import a_citizen
 from tests.postgres_places import copy_of_ready, open_directory
 from tests.running import Service
 
-from kinfolk.kit.db import Database, DatabaseAway
+from kinfolk.kit.db import Connection, Database, DatabaseAway
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.log import facts
 from kinfolk.kit.migrate import upgrade
@@ -116,6 +116,49 @@ async def test_a_lost_connection_is_an_absence_and_then_replaced(small: Database
     with pytest.raises(DatabaseAway):
         await be_cut_off()
     assert await words(small) == []
+
+
+async def test_who_asks_together_is_answered_together(small: Database) -> None:
+    rounds = []
+
+    async def measure(conn: Connection, asked: list[str]) -> list[int | Exception]:
+        rounds.append(len(asked))
+        return [await conn.fetchval("SELECT length($1)", word) or ValueError(word) for word in asked]
+
+    answers = await asyncio.gather(
+        *(small.gathered(measure, word) for word in ("a", "", "ccc")), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [int, ValueError, int]
+    assert rounds == [3]
+
+
+async def test_what_is_gathered_sees_what_was_committed_before(small: Database) -> None:
+    """The one who comes while a round is under way is not answered with what that round saw."""
+    may_go, has_read = asyncio.Event(), asyncio.Event()
+
+    async def count(conn: Connection, asked: list[int]) -> list[int]:
+        found = await conn.fetchval("SELECT count(*) FROM words")
+        has_read.set()
+        await may_go.wait()
+        return [found] * len(asked)
+
+    first = asyncio.create_task(small.gathered(count, 1))
+    await has_read.wait()
+    async with small.connection() as conn:
+        await conn.execute("INSERT INTO words VALUES ('new')")
+    second = asyncio.create_task(small.gathered(count, 2))
+    await asyncio.sleep(0)
+    may_go.set()
+    assert (await first, await second) == (0, 1)
+
+
+async def test_a_database_away_is_told_to_all_who_gathered(pg_url: str) -> None:
+    async def ask(conn: Connection, asked: list[int]) -> list[int]:
+        pytest.fail("there is no connection")
+
+    async with Database("postgresql://127.0.0.1:1/kin", wait_seconds=5) as away:
+        answers = await asyncio.gather(*(away.gathered(ask, number) for number in range(3)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [DatabaseAway] * 3
 
 
 async def test_a_connection_at_work_does_not_hold_up_the_end(pg_url: str) -> None:

@@ -171,8 +171,11 @@ def test_no_password_is_shown_whatever_it_is_made_of(password: str) -> None:
 
 
 def test_settings_show_no_password(command_line: CommandLine) -> None:
-    settings = command_line.shown(KINFOLK_PG_URL="postgresql://anna:secret@here/kin")
+    settings = command_line.shown(
+        "--redis-url", "redis://:secret@here/0", KINFOLK_PG_URL="postgresql://anna:secret@here/kin"
+    )
     assert settings["pg_url"] == ("postgresql://anna:***@here/kin", "KINFOLK_PG_URL")
+    assert settings["redis_url"] == ("redis://:***@here/0", "flag")
 
 
 @pytest.mark.parametrize(
@@ -182,6 +185,15 @@ def test_settings_show_no_password(command_line: CommandLine) -> None:
 def test_what_is_no_url_of_postgresql_is_refused_and_not_quoted(command_line: CommandLine, url: str) -> None:
     said = command_line.refused("db", "current", KINFOLK_PG_URL=url)
     assert said == "--pg-url must look like postgresql://user:password@host:port/name\n"
+
+
+@pytest.mark.parametrize(
+    "url", ["here:6379", "http://here", "redis:here", "redis://u:secret@here:port", "redis://[::1"]
+)
+@pytest.mark.parametrize("command", ["up", "api"])
+def test_what_is_no_url_of_redis_is_refused_and_not_quoted(command_line: CommandLine, command: str, url: str) -> None:
+    said = command_line.refused(command, KINFOLK_REDIS_URL=url)
+    assert said == "--redis-url must look like redis://user:password@host:port/number\n"
 
 
 def test_the_data_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:

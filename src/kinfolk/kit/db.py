@@ -1,18 +1,21 @@
 """The pool of connections, transactions, and the metadata that every module's tables stand in."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from sqlalchemy import MetaData
 
 from kinfolk.kit import problems
+from kinfolk.kit.gathering import Gathering
 from kinfolk.kit.log import note, spent
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Ask = TypeVar("Ask")
+Given = TypeVar("Given")
 
 metadata = MetaData(
     naming_convention={
@@ -64,6 +67,7 @@ class Database:
         self._size = size
         self._wait_seconds = wait_seconds
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._gatherings: dict[Any, Gathering[Any, Any]] = {}
 
     async def __aenter__(self) -> "Database":
         """Make the pool. It connects when first asked: a database away does not keep a process from starting."""
@@ -122,6 +126,24 @@ class Database:
         """A connection that may only read, and whose statements all see one state of the database."""
         async with self.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
             yield conn
+
+    async def gathered(
+        self, operation: Callable[[Connection, list[Ask]], Awaitable[Sequence[Given | Exception]]], one: Ask
+    ) -> Given:
+        """What `operation` gives for `one`, whom it is given together with all others who wait for it.
+
+        It begins after this call did, so it sees all that was committed before. Raises what it gives in this place.
+        """
+        gathering = self._gatherings.get(operation)
+        if gathering is None:
+
+            async def together(asked: list[Any]) -> Sequence[Any]:
+                async with self.connection() as conn:
+                    return await operation(conn, asked)
+
+            gathering = self._gatherings[operation] = Gathering(together)
+        given: Given = await gathering.ask(one)
+        return given
 
 
 def _is_lost(conn: Connection) -> bool:

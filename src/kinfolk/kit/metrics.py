@@ -111,3 +111,27 @@ def exposition() -> tuple[bytes, str]:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class CacheMetrics:
+    """Where answers were found that are kept, and how much is kept."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter, Gauge
+
+        answers = Counter(
+            "kinfolk_cached_answers_total", "Answers asked for, by where they were: memory, redis, nowhere.", ("found",)
+        )
+        self._found = {where: answers.labels(where) for where in ("memory", "redis", "nowhere")}
+        self.hold = Gauge(
+            "kinfolk_cache_bytes", "Bytes of answers kept in memory, by all processes.", multiprocess_mode="livesum"
+        ).set
+
+    def count(self, found: str) -> None:
+        self._found[found].inc()
+
+
+@cache
+def cache_metrics() -> CacheMetrics:
+    """The one instance of this process, as `http_metrics`."""
+    return CacheMetrics()

@@ -83,6 +83,16 @@ class WebSettings:
     """Listen beyond loopback although nobody is asked who they are."""
 
 
+@Parameter(name="*", group="Cache", show_env_var=True)
+@dataclass(frozen=True, kw_only=True)
+class CacheSettings:
+    cache_bytes: Annotated[int, Parameter(converter=whole, validator=Number(gte=0, lte=1_000_000_000_000))] = 64_000_000
+    """Bytes of answers that each process keeps at the most; 0 keeps none."""
+    redis_url: str | None = None
+    """A Redis for Kinfolk alone, as redis://user:password@host:port/number, in which processes and machines share
+    answers. Personal data then lies there, too. Without it: each process has its own."""
+
+
 @Parameter(name="*", group="Process", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
@@ -119,6 +129,7 @@ class ServingSettings:
 
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     web: WebSettings = field(default_factory=WebSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
     process: ProcessSettings = field(default_factory=ProcessSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     file: FileSettings = field(default_factory=FileSettings)
@@ -128,11 +139,12 @@ GROUPS: tuple[type[Any], ...] = (
     FileSettings,
     DatabaseSettings,
     WebSettings,
+    CacheSettings,
     ProcessSettings,
     LogSettings,
     ClientSettings,
 )
-SECRETS = frozenset({"pg_url"})
+SECRETS = frozenset({"pg_url", "redis_url"})
 
 
 _PASSWORD = re.compile(r"(://[^:/?#@]*):.*@", re.DOTALL)  # up to the last @, for passwords may hold any sign

@@ -7,15 +7,19 @@ from urllib.parse import urlsplit
 
 import httpx
 from tests.conftest import run_sql
+from tests.redis_server import RedisServer
 
 from kinfolk.app import MODULES
+from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.http.application import application
 from kinfolk.kit.metrics import SECONDS_GATHERED
+from kinfolk.kit.shelf import Shelf
 
 
-def client_of(db: Database) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(application(MODULES, db)), base_url="http://kinfolk")  # type: ignore[arg-type]
+def client_of(db: Database, cache: Cache | None = None) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(application(MODULES, db, cache))  # type: ignore[arg-type]
+    return httpx.AsyncClient(transport=transport, base_url="http://kinfolk")
 
 
 def not_ready(database: str) -> dict[str, str]:
@@ -28,6 +32,15 @@ async def test_it_is_alive_and_ready(client: httpx.AsyncClient) -> None:
     ready = await client.get("/ready")
     assert ready.json() == {"status": "ready", "database": "answers", "migrations": "at head"}
     assert ready.status_code == 200
+
+
+async def test_redis_is_told_of_where_there_is_one(db: Database, redis_server: RedisServer) -> None:
+    """Without it requests are served, too."""
+    away = "redis://127.0.0.1:1/0"
+    for url, said in ((redis_server.url, "answers"), (away, "does not answer: each process has its own answers")):
+        async with Cache(shelf=Shelf(url, "secret")) as cache, client_of(db, cache) as client:
+            answer = await client.get("/ready")
+        assert (answer.status_code, answer.json()["status"], answer.json()["redis"]) == (200, "ready", said)
 
 
 async def test_a_database_that_is_not_there_is_told(lines: list[Any]) -> None:

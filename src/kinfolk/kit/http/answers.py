@@ -3,19 +3,21 @@
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import litestar
 import msgspec
 from litestar.types import Receive, Scope, Send
 
 from kinfolk.kit import problems
+from kinfolk.kit.cache import Cache, Kept
 from kinfolk.kit.db import Database
 from kinfolk.kit.documents import read_json
 from kinfolk.kit.http.bodies import Body, Uploads, read_body, whole_body
 from kinfolk.kit.pool import Pool
 
 T = TypeVar("T")
+Bytes: TypeAlias = bytes  # Request has a method of that name
 
 LARGEST_ID = 2**63 - 1
 LARGEST_DOCUMENT_BYTES = 1_048_576
@@ -76,6 +78,21 @@ class Answer:
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
+class KeptAnswer(Answer):
+    """A kept answer, handed on as it is; the layer that packs finds its packed forms in the message."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self, kept: Kept) -> None:
+        super().__init__(kept.body, headers={"etag": kept.tag})
+        self._kept = kept
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's names
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        body = {"type": "http.response.body", "body": self.body, "more_body": False, "kept": self._kept}
+        await send(body)  # type: ignore[arg-type]  # ASGI knows no "kept"
+
+
 class Request(litestar.Request[Any, Any, Any]):
     """What came in, with the readings that our routes need."""
 
@@ -83,6 +100,11 @@ class Request(litestar.Request[Any, Any, Any]):
     def db(self) -> Database:
         db: Database = self.app.state.db
         return db
+
+    @property
+    def cache(self) -> Cache:
+        cache: Cache = self.app.state.cache
+        return cache
 
     def number(self, name: str, absent: type[problems.NotFound]) -> int:
         """An id in the path, 0 … 2^63-1 in its one spelling; anything else names nothing and raises `absent`."""
@@ -133,14 +155,9 @@ class Request(litestar.Request[Any, Any, Any]):
             raise UnreadableHeader("Idempotency-Key takes 1 to 255 visible ASCII characters")
         return key
 
-    @property
-    def has_seen_any(self) -> bool:
-        """Is there an If-None-Match?"""
-        return "if-none-match" in self.headers
-
     def has_seen(self, tag: str) -> bool:
         """Does If-None-Match name this entity tag, in whatever coding (RFC 9110, 13.1.2)?"""
-        header = self._whole_header("if-none-match")
+        header = self._whole_header(b"if-none-match")
         return header is not None and (header == "*" or tag in _tags(header, weak=True))
 
     @property
@@ -148,16 +165,31 @@ class Request(litestar.Request[Any, Any, Any]):
         """Is there an If-Match?"""
         return "if-match" in self.headers
 
+    async def answer_unless_seen(self, place: str, tag: str, make: Callable[[], Awaitable[tuple[str, Any]]]) -> Answer:
+        """304 if the client has seen what now stands, under `tag`, at this place; else the kept answer, or a new one.
+
+        `make` gives a tag, which may be newer, and what is answered under it as JSON. Places are distinct over all
+        modules, and name everything that the answer depends on and its tag does not.
+        """
+        if self.has_seen(tag):
+            return Answer(status=304, headers={"etag": tag})
+
+        async def encoded() -> tuple[str, Bytes]:
+            newest, value = await make()
+            return newest, msgspec.json.encode(value)
+
+        return KeptAnswer(await self.cache.answer(place, tag, encoded))
+
     def require(self, tag: str) -> None:
         """Raise StaleTag if there is an If-Match that does not name this entity tag (RFC 9110, 13.1.1)."""
-        header = self._whole_header("if-match")
+        header = self._whole_header(b"if-match")
         if header is not None and header != "*" and tag not in _tags(header, weak=False):
             raise StaleTag
 
-    def _whole_header(self, name: str) -> str | None:
+    def _whole_header(self, name: Bytes) -> str | None:
         """A list may come in several headers of one name (RFC 9110, 5.3); None if there is none."""
-        found = self.headers.getall(name, [])
-        return ",".join(found).strip() if found else None
+        found = [value for header, value in self.scope["headers"] if header == name]
+        return b",".join(found).decode("latin-1").strip() if found else None
 
 
 def entity_tag(*parts: object) -> str:

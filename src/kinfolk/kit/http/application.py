@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.types import ASGIApp
 
 from kinfolk.kit import problems
+from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.http import openapi, pages, watching
 from kinfolk.kit.http.answers import Answer, Request
@@ -25,9 +26,13 @@ MOST_UPLOADS = 4
 
 
 def framework(
-    modules: Sequence[Module], db: Database, line: socket.socket | None = None, most_uploads: int = MOST_UPLOADS
+    modules: Sequence[Module],
+    db: Database,
+    cache: Cache | None = None,
+    line: socket.socket | None = None,
+    most_uploads: int = MOST_UPLOADS,
 ) -> Litestar:
-    """The routes without our layers, on a database that whoever runs them opens.
+    """The routes without our layers, on a database and a cache that whoever runs them opens.
 
     `line` leads to the process beside, see `kit/pool.py`; `most_uploads` large bodies are taken at a time.
     """
@@ -40,7 +45,13 @@ def framework(
     return Litestar(
         routers,
         state=State(
-            {"db": db, "document": describe(modules), "pool": Pool(db, line), "uploads": Uploads(most_uploads)}
+            {
+                "db": db,
+                "cache": cache or Cache(),
+                "document": describe(modules),
+                "pool": Pool(db, line),
+                "uploads": Uploads(most_uploads),
+            }
         ),
         request_class=Request,
         exception_handlers={Exception: _refuse},  # type: ignore[dict-item]  # an ASGI application is an answer, too
@@ -51,10 +62,14 @@ def framework(
 
 
 def application(
-    modules: Sequence[Module], db: Database, line: socket.socket | None = None, most_uploads: int = MOST_UPLOADS
+    modules: Sequence[Module],
+    db: Database,
+    cache: Cache | None = None,
+    line: socket.socket | None = None,
+    most_uploads: int = MOST_UPLOADS,
 ) -> ASGIApp:
     """The whole application, as a process serves it; the arguments are those of `framework`."""
-    return Front(Compression(framework(modules, db, line, most_uploads)), http_metrics())
+    return Front(Compression(framework(modules, db, cache, line, most_uploads)), http_metrics())
 
 
 def describe(modules: Sequence[Module]) -> bytes:

@@ -3,13 +3,14 @@
 import asyncio
 import gzip
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import brotli
 import zstandard
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
+from kinfolk.kit.cache import Kept
 from kinfolk.kit.http.answers import CODINGS
 
 LEAST_BYTES = 1_024
@@ -47,17 +48,21 @@ class Compression:
                     headers.append((b"vary", b"Accept-Encoding"))
                     body = message["body"]
                     if coding and len(body) >= LEAST_BYTES and not message["more_body"]:
-                        pack = PACK[coding]
-                        if len(body) >= LEAST_BYTES_FOR_A_THREAD:
-                            body = await asyncio.to_thread(pack, body)
-                        else:
-                            body = pack(body)
+                        kept: Kept | None = message.get("kept")  # type: ignore[assignment]  # see KeptAnswer
+                        pack = partial(_pack, coding)
+                        body = await (kept.packed(coding, pack) if kept else pack(body))
                         message["body"] = body
                         first["headers"] = _headers(headers, coding, len(body))
                 await send(first)
             await send(message)
 
         await self._app(scope, receive, packed)
+
+
+async def _pack(coding: str, body: bytes) -> bytes:
+    if len(body) >= LEAST_BYTES_FOR_A_THREAD:
+        return await asyncio.to_thread(PACK[coding], body)
+    return PACK[coding](body)
 
 
 def _accepted(headers: Any) -> bytes:

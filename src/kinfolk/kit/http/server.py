@@ -12,6 +12,7 @@ import prometheus_client.multiprocess  # noqa: F401  # /metrics would load it la
 import uvicorn
 from litestar.types import ASGIApp
 
+from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.http.protocol import Protocol
 from kinfolk.kit.metrics import http_metrics
@@ -36,7 +37,7 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
 
-def server(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float) -> Run:
+def server(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float, cache: Cache | None = None) -> Run:
     """What a child process runs: answers requests until SIGTERM, then finishes those under way within `grace_seconds`.
 
     Everything is loaded here, in the parent: its children begin sooner, share the memory, and may be users who cannot
@@ -63,7 +64,7 @@ def server(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: floa
 
         async def until_told() -> None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
-            async with db:
+            async with db, cache or contextlib.nullcontext():
                 await server.serve(sockets=[bound])
             http_metrics().share()
 

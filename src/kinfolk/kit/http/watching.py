@@ -29,6 +29,8 @@ class Readiness(msgspec.Struct):
     status: Literal["ready", "not ready"]
     database: str
     migrations: str
+    redis: str | msgspec.UnsetType = msgspec.UNSET
+    """Only where there is one. Requests are served without it, too."""
 
 
 @get("/health", gives={200: Health}, given=Health("alive"))
@@ -40,15 +42,23 @@ async def health(_request: Request) -> Answer:
 @get("/ready", gives={200: Readiness, 503: Readiness}, given=Readiness("ready", "answers", "at head"))
 async def ready(request: Request) -> Answer:
     """Can requests be served? The database answers within a second and its tables are up to date."""
+    redis = await _redis(request)
     try:
         async with asyncio.timeout(READY_SECONDS), request.db.connection() as conn:
             current = await is_current(conn)
     except Exception as error:  # whatever it is, we are not ready, and the prober must be told
         note(reason=type(error).__name__)
-        return Answer.of(Readiness("not ready", _what_is_known(error), "unknown"), 503)
+        return Answer.of(Readiness("not ready", _what_is_known(error), "unknown", redis), 503)
     if not current:
-        return Answer.of(Readiness("not ready", "answers", "not at head: run kinfolk db upgrade head"), 503)
-    return Answer.of(Readiness("ready", "answers", "at head"))
+        return Answer.of(Readiness("not ready", "answers", "not at head: run kinfolk db upgrade head", redis), 503)
+    return Answer.of(Readiness("ready", "answers", "at head", redis))
+
+
+async def _redis(request: Request) -> str | msgspec.UnsetType:
+    shelf = request.cache.shelf
+    if shelf is None:
+        return msgspec.UNSET
+    return "answers" if await shelf.is_reachable() else "does not answer: each process has its own answers"
 
 
 def _what_is_known(error: Exception) -> str:

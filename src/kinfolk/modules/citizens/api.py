@@ -23,6 +23,7 @@ from kinfolk.modules.citizens.imports import (
     NoSuchImport,
     add_import,
     find_edition,
+    find_editions,
     glance_at_import,
     list_citizens,
     read_import,
@@ -120,7 +121,7 @@ async def post_import(request: Request) -> Answer:
 )
 async def get_citizens(request: Request) -> Answer:
     """All citizens of an import by number."""
-    return await _answer_unless_seen(request, CitizenList, _list_citizens, request.db.snapshot)
+    return await _answer(request, "citizens", CitizenList, _list_citizens, request.db.snapshot)
 
 
 @patch(
@@ -175,7 +176,7 @@ async def delete_import(request: Request) -> Answer:
 )
 async def get_birthdays(request: Request) -> Answer:
     """How many presents each citizen buys for relatives, by the month of the relative's birth."""
-    return await _answer_unless_seen(request, Birthdays, count_presents, request.db.connection)
+    return await _answer(request, "birthdays", Birthdays, count_presents, request.db.connection)
 
 
 @get(
@@ -190,29 +191,30 @@ async def get_percentiles(request: Request) -> Answer:
     """How old the citizens of each town are: percentiles of the age in full years today (UTC)."""
     today = _today()
     find = partial(find_percentiles, today=today)
-    return await _answer_unless_seen(request, Percentiles, find, request.db.connection, today)
+    return await _answer(request, "percentiles", Percentiles, find, request.db.connection, today)
 
 
-async def _answer_unless_seen(
+async def _answer(
     request: Request,
+    name: str,
     shape: Callable[[Any], Any],
     read: Callable[[Connection, int], Awaitable[tuple[Edition, Any]]],
     opened: Callable[[], AbstractAsyncContextManager[Connection]],
     *more: object,
 ) -> Answer:
-    """What `read` finds, as `shape`, with the tag of the edition that it was read of; 304 to whoever has seen it.
+    """What `read` finds, as `shape`, under the tag of the edition that it was read of.
 
     The tag carries `more`, too, where the answer depends on more than the import.
     """
     import_id = request.number("import_id", NoSuchImport)
-    if request.has_seen_any:
-        async with request.db.connection() as conn:
-            tag = _tag(await find_edition(conn, import_id), *more)
-        if request.has_seen(tag):
-            return Answer(status=304, headers={"etag": tag})
-    async with opened() as conn:
-        edition, found = await read(conn, import_id)
-    return Answer.of(shape(found), headers={"etag": _tag(edition, *more)})
+    edition = await request.db.gathered(find_editions, import_id)
+
+    async def make() -> tuple[str, Any]:
+        async with opened() as conn:
+            newest, found = await read(conn, import_id)
+        return _tag(newest, *more), shape(found)
+
+    return await request.answer_unless_seen(f"imports/{import_id}/{name}", _tag(edition, *more), make)
 
 
 async def _list_citizens(conn: Connection, import_id: int) -> tuple[Edition, list[Citizen]]:

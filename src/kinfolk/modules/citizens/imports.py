@@ -7,8 +7,9 @@ from mmap import mmap
 from typing import Any
 
 import msgspec
-from sqlalchemy import Date, delete, func, insert, literal_column, select
+from sqlalchemy import BigInteger, Date, any_, delete, func, insert, literal_column, select
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection, copy
@@ -44,8 +45,10 @@ SHOWN_COLUMNS = (
 )
 
 NEW_IMPORT_ID = sql(insert(imports).values(version=1).returning(imports.c.import_id))
-EDITION_OF_IMPORT = sql(
-    select(imports.c.version, imports.c.created_at).where(imports.c.import_id == param("import_id"))
+EDITIONS_OF_IMPORTS = sql(
+    select(imports.c.import_id, imports.c.version, imports.c.created_at).where(
+        imports.c.import_id == any_(param("import_ids", ARRAY(BigInteger)))
+    )
 )
 CITIZENS_OF_IMPORT = sql(
     select(*SHOWN_COLUMNS).where(citizens.c.import_id == param("import_id")).order_by(citizens.c.citizen_id)
@@ -114,10 +117,17 @@ def _once(body: bytes | mmap, key: str | None) -> Once | None:
 
 async def find_edition(conn: Connection, import_id: int) -> Edition:
     """The current edition of an import. Raises NoSuchImport."""
-    row = await EDITION_OF_IMPORT.fetchrow(conn, import_id=import_id)
-    if row is None:
-        raise NoSuchImport(import_id=import_id)
-    return Edition(*row)
+    [edition] = await find_editions(conn, [import_id])
+    if isinstance(edition, NoSuchImport):
+        raise edition
+    return edition
+
+
+async def find_editions(conn: Connection, import_ids: list[int]) -> list[Edition | NoSuchImport]:
+    """The current edition of each import, or that there is none."""
+    rows = await EDITIONS_OF_IMPORTS.fetch(conn, import_ids=import_ids)
+    editions = {import_id: Edition(version, created_at) for import_id, version, created_at in rows}
+    return [editions.get(import_id) or NoSuchImport(import_id=import_id) for import_id in import_ids]
 
 
 async def add_import(conn: Connection, register: Register, once: Once | None = None) -> int:
