@@ -17,7 +17,6 @@ from kinfolk.kit.db import Database
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.http.application import application
 from kinfolk.kit.migrate import upgrade
-from kinfolk.kit.pool import pool
 from tests.postgres_places import DEBIAN_15
 from tests.redis_server import RedisServer
 from tests.running import Service
@@ -118,7 +117,6 @@ async def client(db: Database) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(application(MODULES, db))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk", timeout=60) as client:
         yield client
-    pool().close()
 
 
 @pytest.fixture(scope="session")
