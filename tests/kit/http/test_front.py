@@ -182,7 +182,7 @@ def test_every_route_is_known_to_the_framework(db: Database) -> None:
     "path",
     [
         "/nowhere",
-        "/imports/1",
+        "/import/1",
         "/imports/1/citizens/",
         "/imports/1/citizens/1/2",
         "/health/",
