@@ -24,23 +24,44 @@ FROM citizens WHERE import_id = $1 ORDER BY citizen_id
 """
 TIES = "SELECT low_id, high_id FROM ties WHERE import_id = $1 ORDER BY low_id, high_id"
 
-# Of four: without the order it is as fast, as JSON it takes a quarter longer, with materialised months a third.
+# Of six. Months before the join, ties turned round by arrays instead of a union, and a row a month take 0.6 of the time
+# of the plain join with a row a buyer.
 BIRTHDAYS = """
-SELECT date_part('month', relative.birth_date)::int, buyer, count(*)
+SELECT month, array_agg(buyer), array_agg(presents)
 FROM (
-    SELECT low_id AS buyer, high_id AS born FROM ties WHERE import_id = $1
-    UNION ALL
-    SELECT high_id, low_id FROM ties WHERE import_id = $1 AND low_id <> high_id
-) AS both_sides
-JOIN citizens AS relative ON relative.import_id = $1 AND relative.citizen_id = born
-GROUP BY 1, 2 ORDER BY 1, 2
+    SELECT born_in.month, buyer, count(*) AS presents
+    FROM (
+        SELECT unnest(ARRAY[low_id, high_id]) AS buyer,
+               unnest(ARRAY[high_id, CASE WHEN low_id <> high_id THEN low_id END]) AS born
+        FROM ties WHERE import_id = $1
+    ) AS both_sides
+    JOIN (
+        SELECT citizen_id, date_part('month', birth_date)::int AS month
+        FROM citizens WHERE import_id = $1 OFFSET 0
+    ) AS born_in ON born_in.citizen_id = born
+    GROUP BY 1, 2 ORDER BY 1, 2
+) AS presents_of GROUP BY month
 """
 
-# Of three: the age by arithmetic on the date is as fast, a histogram with windows takes 1.6 times as long.
+# Of five. It is the age of each citizen that costs (percentile_cont over ages takes 1.4 times as long), and only the six
+# neighbours of the three percentiles are needed.
 PERCENTILES = """
-SELECT town,
-       percentile_cont(ARRAY[0.5, 0.75, 0.99]) WITHIN GROUP (ORDER BY date_part('year', age($2::date, birth_date)))
-FROM citizens WHERE import_id = $1 GROUP BY town
+WITH towns AS MATERIALIZED (
+    SELECT town, array_agg(birth_date) AS dates, count(*)::int AS size FROM citizens WHERE import_id = $1 GROUP BY town
+),
+sorted AS MATERIALIZED (
+    SELECT town, size, ARRAY(SELECT each FROM unnest(dates) AS each ORDER BY each DESC) AS dates FROM towns
+)
+SELECT town, ARRAY(
+    SELECT (below + (above - below) * (place - floor(place)))::float8
+    FROM unnest(ARRAY[50, 75, 99]) AS percent,
+         LATERAL (SELECT (size - 1) * percent / 100.0 AS place) AS placed,
+         LATERAL (
+             SELECT date_part('year', age($2::date, dates[floor(place)::int + 1])) AS below,
+                    date_part('year', age($2::date, dates[ceil(place)::int + 1])) AS above
+         ) AS ages
+    ORDER BY percent
+) FROM sorted
 """
 
 # All that a PATCH of a name does, in one round trip and one commit.

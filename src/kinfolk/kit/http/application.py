@@ -8,6 +8,7 @@ import msgspec
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
 from kinfolk.kit import problems
@@ -23,6 +24,14 @@ from kinfolk.kit.module import Module
 from kinfolk.kit.pool import Pool
 
 MOST_UPLOADS = 4
+
+
+class _Framework(Litestar):
+    """Without plugins for the shapes of other libraries: where pydantic is installed, its own would take up 14 MB."""
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[Any]) -> list[Any]:
+        return [*plugins, MsgspecDIPlugin()]
 
 
 def framework(
@@ -42,7 +51,7 @@ def framework(
         routers.append(Router(openapi.HOME, route_handlers=module.handlers()))
         if module.is_at_root:
             routers.append(Router("/", route_handlers=module.handlers()))
-    return Litestar(
+    return _Framework(
         routers,
         state=State(
             {
