@@ -43,8 +43,8 @@ FROM (
 ) AS presents_of GROUP BY month
 """
 
-# Of five. It is the age of each citizen that costs (percentile_cont over ages takes 1.4 times as long), and only the six
-# neighbours of the three percentiles are needed.
+# Of five. It is the age of each citizen that costs (percentile_cont over ages takes 1.4 times as long), and only those
+# of the six neighbours of the three percentiles are needed.
 PERCENTILES = """
 WITH towns AS MATERIALIZED (
     SELECT town, array_agg(birth_date) AS dates, count(*)::int AS size FROM citizens WHERE import_id = $1 GROUP BY town

@@ -377,3 +377,15 @@ def test_requests_go_on_while_nobody_reads_the_log() -> None:
             assert client.get(path).status_code == 404
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_a_process_without_standard_error_starts_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    os.close(write)
+    monkeypatch.setattr(log, "STDERR", write)
+    started = log.start(LogSettings(log_format="logfmt"))
+    assert started is not None
+    log.write_line({"event": "lost"})
+    started.stop()
+    assert started.dropped == 0

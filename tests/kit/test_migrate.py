@@ -159,9 +159,9 @@ def test_a_new_revision_is_a_good_file(fresh: str, tmp_path: Path, monkeypatch: 
     )
     where = {"PYTHONPATH": str(tmp_path / "src"), "KINFOLK_PG_URL": fresh}
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # the copy is not to be measured
-    done = kinfolk("db", "revision", "-m", "pets, at last", "--autogenerate", "--rev-id", "9999", cwd=tmp_path, **where)
+    done = kinfolk("db", "revision", "-m", "pets, at last", "--autogenerate", cwd=tmp_path, **where)
     assert done.returncode == 0, done.stderr
-    made = package / "migrations" / "versions" / "9999_pets_at_last.py"
+    made = package / "migrations" / "versions" / f"{int(REVISIONS[-1]) + 1:04d}_pets_at_last.py"
     text = made.read_text()
     assert text.startswith('"""pets, at last."""\n')
     assert f'down_revision: str | Sequence[str] | None = "{REVISIONS[-1]}"\n' in text

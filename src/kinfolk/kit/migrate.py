@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from kinfolk.kit import db
 from kinfolk.kit.ending import FAILED, Ended, Missing, WrongSetting
-from kinfolk.kit.revision import folder
+from kinfolk.kit.revision import folder, head
 
 OLDEST_MAJOR = 15
 CONNECT_SECONDS = 10
@@ -70,6 +70,8 @@ def run(url: str, order: Namespace) -> None:
     Alembic refuses.
     """
     order.raiseerr = True
+    if getattr(order, "rev_id", "") is None:  # a new revision: they are numbered
+        order.rev_id = f"{int(head()) + 1:04d}"
     try:
         CommandLine().run_cmd(config(url, order), order)
     except CommandError as error:

@@ -13,7 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.modules.citizens.registers import a_citizen, a_family, add
 
+from kinfolk.kit.db import Database
+from kinfolk.modules.citizens.analytics import count_presents, find_percentiles
 from kinfolk.modules.citizens.answers import full_years
+from kinfolk.modules.citizens.imports import NoSuchImport
 
 HUNDREDTH = Decimal("0.01")
 
@@ -146,3 +149,11 @@ async def test_towns_are_as_they_are_written(client: httpx.AsyncClient) -> None:
     towns = ["a", "A", "á", "a ", "Б", "б", "𝐀"]
     import_id = await add(client, [a_citizen(number, town=town) for number, town in enumerate(towns)])
     assert [town["town"] for town in await ages(client, import_id)] == sorted(towns)
+
+
+async def test_an_import_that_is_removed_between_its_edition_and_the_reading_is_not_there(db: Database) -> None:
+    async with db.connection() as conn:
+        with pytest.raises(NoSuchImport):
+            await count_presents(conn, 404)
+        with pytest.raises(NoSuchImport):
+            await find_percentiles(conn, 404, date(2020, 1, 1))

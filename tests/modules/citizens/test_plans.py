@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import SERVERS, run_sql
 
 from kinfolk.app import MODULES
+from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.http.application import application
 from kinfolk.kit.sql import Statement
@@ -108,7 +109,8 @@ async def test_a_new_import_is_read_by_its_index(crowded: tuple[Database, int, i
 
 async def test_a_new_import_is_answered_as_fast_as_an_analyzed_one(crowded: tuple[Database, int, int]) -> None:
     db, _, large = crowded
-    transport = httpx.ASGITransport(application(MODULES, db))  # type: ignore[arg-type]
+    keeps_nothing = Cache(0)
+    transport = httpx.ASGITransport(application(MODULES, db, keeps_nothing))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk", timeout=60) as client:
         fresh = {path: await milliseconds(client, f"/imports/{large}/{path}") for path in PATHS}
         await analyze(db)

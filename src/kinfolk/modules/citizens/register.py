@@ -6,13 +6,11 @@ them. Whatever that cannot prove to be right is examined, and every bad place na
 
 import gc
 import re
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from functools import partial
 from mmap import mmap
-from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -147,26 +145,8 @@ class Register(Struct, frozen=True):
     """A right register, ready for binary COPY."""
 
     citizens: list[Row]
-    ties: "list[Tie] | Ties"
+    ties: list[Tie]
     """Each tie once."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Between processes the ties, of which there may be millions, travel as two columns."""
-        return Register, (self.citizens, Ties(self.ties))
-
-
-class Ties:
-    """Ties in a sixth of the memory, made when they are asked for."""
-
-    def __init__(self, ties: "list[Tie] | Ties") -> None:
-        self._low_ids = array("q", map(itemgetter(0), ties))
-        self._high_ids = array("q", map(itemgetter(1), ties))
-
-    def __len__(self) -> int:
-        return len(self._low_ids)
-
-    def __iter__(self) -> Iterator[Tie]:
-        return zip(self._low_ids, self._high_ids, strict=True)
 
 
 class Correction(Struct, frozen=True):
