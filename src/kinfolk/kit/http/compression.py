@@ -66,7 +66,7 @@ async def _pack(coding: str, body: bytes) -> bytes:
 
 
 def _accepted(headers: Any) -> bytes:
-    return b",".join(value for name, value in headers if name == b"accept-encoding")
+    return b",".join([value for name, value in headers if name == b"accept-encoding"])
 
 
 @lru_cache(maxsize=256)
@@ -89,8 +89,13 @@ def _preferred(accept: bytes) -> str | None:
 
 
 def _is_packable(headers: Any) -> bool:
-    kinds = dict(headers)
-    return b"content-encoding" not in kinds and kinds.get(b"content-type", b"").startswith(_PACKABLE)
+    kind = b""
+    for name, value in headers:
+        if name == b"content-type":
+            kind = value
+        elif name == b"content-encoding":
+            return False
+    return kind.startswith(_PACKABLE)
 
 
 def _seen(headers: Any, asked: Any) -> list[tuple[bytes, bytes]]:

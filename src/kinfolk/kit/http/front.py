@@ -109,8 +109,8 @@ class _Exchange:
         self._read_headers(scope["headers"])
         self.id = self._request_id.decode()
         # HEAD is answered as GET is; the server keeps its own scope, and drops the body.
-        method = "GET" if self.method == "HEAD" else self.method
-        self.scope: HTTPScope = {**scope, "method": method, "state": {"request_id": self.id}}
+        self.scope: HTTPScope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
+        self.scope["state"] = {"request_id": self.id}
 
     def _read_headers(self, headers: Any) -> None:
         """The client's own id (`X-Request-ID`, or the trace of a `traceparent`, W3C Trace Context), else a new one."""
