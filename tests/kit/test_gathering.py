@@ -54,6 +54,26 @@ async def test_those_who_ask_at_once_are_together_at_once() -> None:
     assert doubling.rounds == [[1, 2, 3]]
 
 
+async def test_whoever_asks_again_in_a_moment_is_waited_for() -> None:
+    """Without it, rounds of one and of all others take turns."""
+    rounds: list[list[int]] = []
+
+    async def slowly(numbers: list[int]) -> list[int]:
+        rounds.append(numbers)
+        await asyncio.sleep(0.02)
+        return numbers
+
+    async def ask_again_and_again(number: int) -> None:
+        for _ in range(3):
+            await gathering.ask(number)
+
+    gathering = Gathering(slowly)
+    first = asyncio.create_task(ask_again_and_again(1))
+    await asyncio.sleep(0.001)
+    await asyncio.gather(first, *map(ask_again_and_again, (2, 3)))
+    assert [sorted(each) for each in rounds] == [[1], [1, 2, 3], [1, 2, 3], [2, 3]]
+
+
 async def test_a_refusal_is_for_the_one_who_asked() -> None:
     doubling = Doubling()
     doubling.let.release()

@@ -4,9 +4,13 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
+from time import perf_counter
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from kinfolk.kit.log import facts, note, spent
+
+PATIENCE = 0.6
+MOST_PATIENCE_SECONDS = 0.005
 
 Ask = TypeVar("Ask")
 Given = TypeVar("Given")
@@ -29,11 +33,16 @@ class Gathering(Generic[Ask, Given]):
         self._most = most
         self._waiting: deque[_Question[Ask, Given]] = deque()
         self._rounds: asyncio.Task[None] | None = None
+        self._expected = 1
+        self._patience_seconds = 0.0
+        self._all_here: asyncio.Event | None = None
 
     async def ask(self, one: Ask) -> Given:
         """The answer to `one`. A caller who is cancelled takes back what no round has begun, and harms nobody else."""
         answer: asyncio.Future[_Outcome[Given]] = asyncio.get_running_loop().create_future()
         self._waiting.append((one, answer))
+        if self._all_here is not None and len(self._waiting) >= self._expected:
+            self._all_here.set()
         if self._rounds is None:
             self._rounds = asyncio.create_task(self._go_round(), context=Context())
         given, learnt = await answer
@@ -47,15 +56,34 @@ class Gathering(Generic[Ask, Given]):
         batch: list[_Question[Ask, Given]] = []
         try:
             while self._waiting:
+                #await self._wait_for_others()
                 batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
                 batch = [(one, answer) for one, answer in batch if not answer.done()]
                 if batch:
+                    begun = perf_counter()
                     await self._answer(batch)
+                    self._patience_seconds = min(PATIENCE * (perf_counter() - begun), MOST_PATIENCE_SECONDS)
+                self._expected = min(len(batch) + len(self._waiting), self._most)
         finally:
             self._rounds = None
             for _, answer in (*batch, *self._waiting):  # all have theirs, unless the process is ending
                 answer.cancel()
             self._waiting.clear()
+
+    async def _wait_for_others(self) -> None:
+        """Whoever was answered a moment ago asks again in a moment: else rounds of one and of all others would take turns.
+
+        So a round waits, for a part of the time that the last one took, until as many are here as were then.
+        """
+        if len(self._waiting) >= self._expected:
+            return
+        self._all_here = asyncio.Event()
+        timer = asyncio.get_running_loop().call_later(self._patience_seconds, self._all_here.set)
+        try:
+            await self._all_here.wait()
+        finally:
+            timer.cancel()
+            self._all_here = None
 
     async def _answer(self, batch: list[_Question[Ask, Given]]) -> None:
         outcomes: Sequence[Given | Exception]
