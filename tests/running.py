@@ -41,7 +41,8 @@ class Service:
 
     def __init__(self, role: str, *words: str, environment: dict[str, str | None] | None = None, **how: Any) -> None:
         self._log = Path(tempfile.mkstemp(prefix="kinfolk-service-", suffix=".log")[1])
-        port = () if "--api-port" in words or "--uds" in words else ("--api-port", "0")
+        is_web = role in {"up", "api"} and "--api-port" not in words and "--uds" not in words
+        port = ("--api-port", "0") if is_web else ()
         given = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")} | (environment or {})
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(

@@ -14,7 +14,7 @@ from tests.postgres_places import REPOSITORY
 
 CONTRACTS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
-ORDER = "cli > app > modules > kit"
+ORDER = "cli > roles > app > modules > kit"
 FLOORS = "Inside the kit"
 STRANGERS = "Modules do not know each other"
 FACE = "Only a module's face imports its api"

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from cyclopts import ArgumentCollection
+from cyclopts import App, ArgumentCollection
 from cyclopts.validators import Number
 
 from kinfolk.app import MODULES
@@ -56,9 +56,16 @@ def limits(argument: Any) -> str:
 def commands_by_setting() -> dict[str, list[str]]:
     takers = defaultdict(list)
     for command in command_names():
-        for argument in app[command].assemble_argument_collection():
-            takers[argument.name].append(command)
+        for taker in _with_words_of_their_own(app[command]):
+            for argument in taker.assemble_argument_collection():
+                if command not in takers[argument.name]:
+                    takers[argument.name].append(command)
     return takers
+
+
+def _with_words_of_their_own(command: App) -> list[App]:
+    """A command, or the commands below it."""
+    return [command] if command.default_command else [command[name] for name in command if not name.startswith("-")]
 
 
 def command_names() -> Iterator[str]:

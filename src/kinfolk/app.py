@@ -1,6 +1,6 @@
 """The product: which modules it is made of, one line a module."""
 
 from kinfolk.kit.module import Module
-from kinfolk.modules import citizens
+from kinfolk.modules import citizens, jobs
 
-MODULES: tuple[Module, ...] = (citizens.MODULE,)
+MODULES: tuple[Module, ...] = (citizens.MODULE, jobs.MODULE)

@@ -23,7 +23,9 @@ from kinfolk.kit.settings import (
     DatabaseSettings,
     FileSettings,
     LogSettings,
+    MetricsSettings,
     ProcessSettings,
+    RoleSettings,
     ServingSettings,
     Sources,
     WebSettings,
@@ -33,6 +35,7 @@ from kinfolk.kit.settings import (
 if TYPE_CHECKING:
     from kinfolk.kit.cache import Cache
     from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+    from kinfolk.roles import Role
 
 EPILOGUE = """Every setting is also a variable KINFOLK_… and a key of the file given by --config.
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage or settings, 3 something needed is not there, 130 interrupted."""
@@ -105,7 +108,7 @@ def _check_url(name: str, url: str, likeness: str, *schemes: str) -> None:
 
 @app.command
 def up(settings: ServingSettings = ServingSettings()) -> int:
-    """Start everything: the database, its migrations, the API and its pages."""
+    """Start everything: the database, its migrations, the API and its pages, and the roles beside it."""
     from kinfolk.kit.errand import run_aside
 
     check_redis_url(settings.cache)
@@ -131,6 +134,7 @@ def api(settings: ServingSettings = ServingSettings()) -> int:
 def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSettings) -> int:
     from kinfolk.kit import log, metrics
     from kinfolk.kit.process import Child, Supervisor, become, listening
+    from kinfolk.kit.role import role as beside
 
     database, web, process, logs = settings.database, settings.web, settings.process, settings.logs
     with listening(web) as bound, metrics.shared_folder() as folder:
@@ -147,6 +151,8 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         answers = _cache(settings.cache, url)
         app = application(MODULES, db, answers, calls, web.uploads)
         serve = server(app, db, bound, process.grace_seconds, answers)
+        roles = _roles() if role == "up" else {}
+        others = [Child(name, beside(db, load(db), process.grace_seconds)) for name, load in roles.items()]
         if process.user is not None:  # after everything is loaded, which may lie where only root can read
             become(process.user, folder)
         log.start(logs, in_thread=False)
@@ -155,12 +161,21 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
 
         def announce() -> None:
             tell(f"ready role=api {place} pid={os.getpid()}")
+            for name in roles:
+                tell(f"ready role={name} pid={os.getpid()}")
             if greeting:
                 print(greeting, flush=True)
 
         workers = [Child(f"api {number}", serve) for number in range(1, web.workers + 1)]
-        beside = Child("reader", reader(taken, url), call=taken)
-        return Supervisor(role, [*workers, beside], logs, process.grace_seconds).run(announce, bound.close, mend)
+        others.append(Child("reader", reader(taken, url), call=taken))
+        return Supervisor(role, [*workers, *others], logs, process.grace_seconds).run(announce, bound.close, mend)
+
+
+def _roles() -> "dict[str, Role]":
+    """What `up` runs beside the API: the roles that have what they need."""
+    from kinfolk.roles import schedule, work
+
+    return {"work": work, "schedule": schedule}
 
 
 def _cache(settings: CacheSettings, secret: str) -> "Cache":
@@ -169,6 +184,59 @@ def _cache(settings: CacheSettings, secret: str) -> "Cache":
     from kinfolk.kit.shelf import Shelf
 
     return Cache(settings.cache_bytes, Shelf(settings.redis_url, secret) if settings.redis_url else None)
+
+
+@app.command
+def work(settings: RoleSettings = RoleSettings()) -> int:
+    """Do the jobs that are owed. Any number of these may run."""
+    from kinfolk.roles import work
+
+    return _run_role("work", work, settings)
+
+
+@app.command
+def schedule(
+    settings: RoleSettings = RoleSettings(),
+    *,
+    is_list: Annotated[
+        bool, Parameter(name="--list", negative="", help="Show when each tick is due next, and end.")
+    ] = False,
+) -> int:
+    """Owe the jobs that the clock says. Any number of these may run: each tick is owed once."""
+    from kinfolk.roles import next_ticks, schedule
+
+    if is_list:
+        for line in next_ticks():
+            print(line)
+        return OK
+    return _run_role("schedule", schedule, settings)
+
+
+def _run_role(name: str, load: "Role", settings: RoleSettings) -> int:
+    """A role by itself: one child, watched."""
+    from kinfolk.kit import log, metrics
+    from kinfolk.kit.process import Child, Supervisor, become
+    from kinfolk.kit.role import role, watched_at
+
+    grace_seconds = settings.process.grace_seconds
+    with (
+        database_url(settings.database, settings.process.user) as (url, mend),
+        watched_at(settings.metrics) as watched,
+        metrics.shared_folder() as folder,
+    ):
+        from kinfolk.kit.db import Database
+
+        db = Database(url, size=settings.database.pool_size)
+        child = Child(name, role(db, load(db), grace_seconds, watched))
+        if settings.process.user is not None:
+            become(settings.process.user, folder)
+        log.start(settings.logs, in_thread=False)
+        place = "" if watched is None else f" metrics_port={watched.getsockname()[1]}"
+
+        def announce() -> None:
+            tell(f"ready role={name}{place} pid={os.getpid()}")
+
+        return Supervisor(name, [child], settings.logs, grace_seconds).run(announce, lambda: None, mend)
 
 
 def _greeting(bound: socket.socket, database: DatabaseSettings) -> str:
@@ -211,13 +279,14 @@ def settings(
     web: WebSettings = WebSettings(),
     cache: CacheSettings = CacheSettings(),
     process: ProcessSettings = ProcessSettings(),
+    metrics: MetricsSettings = MetricsSettings(),
     logs: LogSettings = LogSettings(),
     client: ClientSettings = ClientSettings(),
 ) -> None:
     """Show every setting, its value and where it came from; passwords are masked."""
     rows = [
         (name, masked(name, getattr(group, name)), sources.origins.get(name, "default"))
-        for group in (file, database, web, cache, process, logs, client)
+        for group in (file, database, web, cache, process, metrics, logs, client)
         for name in type(group).__dataclass_fields__
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]

@@ -63,8 +63,8 @@ class Database:
 
     def __init__(self, url: str, *, size: int = 10, wait_seconds: float = 10.0) -> None:
         """`url` as libpq writes it; `wait_seconds` bounds the wait for a free connection and for connecting."""
+        self.size = size
         self._url = url
-        self._size = size
         self._wait_seconds = wait_seconds
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._gatherings: dict[Any, Gathering[Any, Any]] = {}
@@ -74,7 +74,7 @@ class Database:
         self._pool = asyncpg.create_pool(
             self._url,
             min_size=0,
-            max_size=self._size,
+            max_size=self.size,
             timeout=self._wait_seconds,
             max_inactive_connection_lifetime=600,
             reset=_nothing_to_reset,
@@ -144,6 +144,17 @@ class Database:
             gathering = self._gatherings[operation] = Gathering(together)
         given: Given = await gathering.ask(one)
         return given
+
+    @asynccontextmanager
+    async def apart(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+        """A connection beside the pool, to listen by. Raises what NOT_LET_IN says."""
+        conn = await asyncpg.connect(
+            self._url, timeout=self._wait_seconds, command_timeout=self._wait_seconds, server_settings=SESSION
+        )
+        try:
+            yield conn
+        finally:
+            conn.terminate()  # nothing is under way, and a server that has gone would be waited for
 
 
 def _is_lost(conn: Connection) -> bool:

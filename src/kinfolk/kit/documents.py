@@ -5,6 +5,7 @@ holds what PostgreSQL cannot store (NUL, a lone surrogate), or if a rule of the 
 `Meta(extra={"rule": …})` that takes the JSON value, right in type and length, and returns None or a sentence.
 
     read_json          a look at msgspec's speed; what it cannot prove to be right is examined
+    read_flat          names and values that are all text, such as a query
     read_at_a_glance   the look alone, for whoever has rules of its own to check at speed
     examine            the slow way: the whole document walked, every bad place reported
     walk               a parsed document compared with a shape (`kit/shapes.py`)
@@ -15,21 +16,23 @@ Pointers are those of RFC 6901. A missing field, an unknown one and a doubled on
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from mmap import mmap
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
+import msgspec.structs
 
 from kinfolk.kit.problems import BadInput, BadPlace, InvalidDocument
-from kinfolk.kit.shapes import BadPlaces, Doubled, NotJson, has_rules, pointer, walk
+from kinfolk.kit.shapes import BadPlaces, Doubled, NotJson, has_rules, json_types, pointer, type_of, walk
 
 T = TypeVar("T")
 Beyond = Callable[[Any, BadPlaces], None]
 """Adds the bad places that a shape cannot express; it is given the parsed document, right or wrong."""
 
 FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,99})")
 MOST_VALUES_EXAMINED = 12_000_000
 """Python's form of a document takes up to thirty times its bytes. Past this many values (a list or an object counts as
 ten) a wrong document is told its first fault only; the largest right register, 10,000 citizens with 1,000 relatives
@@ -143,6 +146,23 @@ def structural_quotes(body: bytes | mmap) -> int:
 
 def may_hold_nul(body: bytes | mmap) -> bool:
     return body.find(rb"\u0000") >= 0
+
+
+def read_flat(pairs: Sequence[tuple[str, str]], shape: type[T], problem: type[InvalidDocument]) -> T:
+    """Names and values that are all written as text, as those of a query; raises `problem` with every bad place."""
+    integers = integer_fields(shape)  # type: ignore[arg-type]  # as above
+    document = read_object(
+        [(name, int(text) if name in integers and INTEGER.fullmatch(text) else text) for name, text in pairs]
+    )
+    places = BadPlaces()
+    walk(document, shape, places)
+    places.raise_if_any(problem)
+    return msgspec.convert(document, shape)
+
+
+@cache
+def integer_fields(shape: type[Any]) -> set[str]:
+    return {field.encode_name for field in msgspec.structs.fields(shape) if json_types(type_of(field.type)) == (int,)}
 
 
 @cache

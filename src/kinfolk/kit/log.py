@@ -60,13 +60,22 @@ def spent(seconds: float) -> None:
         current["db_ms"] = current.get("db_ms", 0.0) + seconds * 1_000
 
 
-class facts:  # noqa: N801  # a context manager, at a fifth of the cost of a generator's
-    """Begin a piece of work: what is noted inside lands in the dictionary given."""
+def request_id() -> str | None:
+    """The id of the request that the work under way goes back to; it goes on into whatever it sets off."""
+    current = _facts.get(None)
+    return None if current is None else current.get("id")
 
-    __slots__ = ("_token",)
+
+class facts:  # noqa: N801  # a context manager, at a fifth of the cost of a generator's
+    """Begin a piece of work: what is noted inside lands in the dictionary given, beside the id that it goes by."""
+
+    __slots__ = ("_id", "_token")
+
+    def __init__(self, request_id: str | None = None) -> None:
+        self._id = request_id
 
     def __enter__(self) -> dict[str, Any]:
-        current: dict[str, Any] = {}
+        current: dict[str, Any] = {} if self._id is None else {"id": self._id}
         self._token = _facts.set(current)
         return current
 

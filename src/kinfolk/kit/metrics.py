@@ -83,6 +83,26 @@ def http_metrics() -> HttpMetrics:
     return HttpMetrics()
 
 
+class JobMetrics:
+    """Attempts at jobs by name and outcome."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter, Histogram
+
+        self._attempts = Counter("kinfolk_job_attempts_total", "Attempts at jobs.", ("name", "outcome"))
+        self._seconds = Histogram("kinfolk_job_seconds", "Time that an attempt took, in seconds.", ("name",))
+
+    def count(self, name: str, outcome: str, seconds: float) -> None:
+        self._attempts.labels(name, outcome).inc()
+        self._seconds.labels(name).observe(seconds)
+
+
+@cache
+def job_metrics() -> JobMetrics:
+    """The one of this process, as above."""
+    return JobMetrics()
+
+
 @contextmanager
 def shared_folder() -> Iterator[str]:
     """The folder that the processes of this start share; to be chosen before any metric is made."""

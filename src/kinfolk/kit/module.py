@@ -15,6 +15,12 @@ class Module:
     description: str
     routes: str | Sequence[Any] = ()
     """Where the list of its routes is, or the list."""
+    jobs: str | Sequence[Any] = ()
+    """Where the list of its jobs is, or the list; so with the next two."""
+    ticks: str | Sequence[Any] = ()
+    """What the clock owes."""
+    lanes: str | Sequence[Any] = ()
+    """The messages that it takes."""
     tables: str | None = None
     """The Python module that defines its tables."""
     is_at_root: bool = False
@@ -24,10 +30,23 @@ class Module:
 
     def handlers(self) -> Sequence[Any]:
         """Its routes, loaded."""
-        routes: Sequence[Any] = resolve_name(self.routes) if isinstance(self.routes, str) else self.routes
-        return routes
+        return _found(self.routes)
+
+    def load_jobs(self) -> Sequence[Any]:
+        return _found(self.jobs)
+
+    def load_ticks(self) -> Sequence[Any]:
+        return _found(self.ticks)
+
+    def load_lanes(self) -> Sequence[Any]:
+        return _found(self.lanes)
 
     def load_tables(self) -> None:
         """Let its tables register themselves in the metadata."""
         if self.tables is not None:
             import_module(self.tables)
+
+
+def _found(place: str | Sequence[Any]) -> Sequence[Any]:
+    found: Sequence[Any] = resolve_name(place) if isinstance(place, str) else place
+    return found

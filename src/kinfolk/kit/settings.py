@@ -62,8 +62,8 @@ class DatabaseSettings:
     """Where the embedded server lives. Default: $XDG_DATA_HOME/kinfolk, as root /var/lib/kinfolk."""
     pg_bin: Path | None = None
     """The folder of PostgreSQL's programs for the embedded server. Default: those Kinfolk brings."""
-    pool_size: Annotated[int, Parameter(converter=whole, validator=Number(gte=1, lte=1_000))] = 10
-    """Connections to PostgreSQL that each process keeps at the most."""
+    pool_size: Annotated[int, Parameter(converter=whole, validator=Number(gte=2, lte=1_000))] = 10
+    """Connections to PostgreSQL that each process keeps at the most; a worker does one job less at a time."""
 
 
 @Parameter(name="*", group="Web", show_env_var=True)
@@ -102,6 +102,15 @@ class ProcessSettings:
     """How long work under way may take to finish after SIGTERM or SIGINT."""
 
 
+@Parameter(name="*", group="Metrics", show_env_var=True)
+@dataclass(frozen=True, kw_only=True)
+class MetricsSettings:
+    metrics_port: Annotated[int | None, Parameter(converter=whole, validator=Number(gte=0, lte=65_535))] = None
+    """Answer Prometheus at this port; 0 takes a free one and prints it. Without it: nowhere; the API has /metrics."""
+    metrics_address: str = "127.0.0.1"
+    """The address that goes with --metrics-port."""
+
+
 @Parameter(name="*", group="Log", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
@@ -135,12 +144,25 @@ class ServingSettings:
     file: FileSettings = field(default_factory=FileSettings)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RoleSettings:
+    """What every role takes that does not answer HTTP."""
+
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    process: ProcessSettings = field(default_factory=ProcessSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    logs: LogSettings = field(default_factory=LogSettings)
+    file: FileSettings = field(default_factory=FileSettings)
+
+
 GROUPS: tuple[type[Any], ...] = (
     FileSettings,
     DatabaseSettings,
     WebSettings,
     CacheSettings,
     ProcessSettings,
+    MetricsSettings,
     LogSettings,
     ClientSettings,
 )

@@ -2,6 +2,8 @@
 
 from alembic import context
 
+import kinfolk.kit.ledger  # has tables, and is no module's, as the next
+import kinfolk.kit.schedule  # noqa: F401
 from kinfolk.app import MODULES
 from kinfolk.kit.migrate import run_migrations
 

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.http import Answer, Header, Query, Request, delete, get, patch, post, put
+from kinfolk.kit.http.answers import InvalidQuery
 from kinfolk.kit.http.application import application
 from kinfolk.kit.module import Module
 
@@ -143,6 +144,18 @@ class Streamed(Answer):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+class Search(Struct, frozen=True, forbid_unknown_fields=True):
+    word: Annotated[str, Meta(min_length=2, description="What to look for.")]
+    most: Annotated[int, Meta(ge=1, le=9)] = 5
+    kind: str | None = None
+
+
+@get("/search", asks=Search, gives={200: Search}, refuses=[InvalidQuery])
+async def get_search(request: Request) -> Answer:
+    """Tell what was asked."""
+    return Answer.of(request.asked(Search))
+
+
 @get("/streamed", gives={200: "text/plain"})
 async def get_streamed(_request: Request) -> Answer:
     """An answer in pieces."""
@@ -169,6 +182,7 @@ PLANTED = Module(
         delete_thing,
         get_failing,
         get_failing_late,
+        get_search,
         get_streamed,
         get_picture,
     ],

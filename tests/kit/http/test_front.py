@@ -147,7 +147,9 @@ def every_route() -> list[tuple[str, set[str]]]:
     """Each path that is routed, and the methods it takes."""
     methods: dict[str, set[str]] = {}
     routes = [*((("",), handler) for handler in [*watching.ROUTES, *ROUTES])]
-    routes += [(("", "/api/v1"), handler) for module in MODULES for handler in module.handlers()]
+    for module in MODULES:
+        faces = ("", "/api/v1") if module.is_at_root else ("/api/v1",)
+        routes += [(faces, handler) for handler in module.handlers()]
     for prefixes, handler in routes:
         for prefix in prefixes:
             for path in handler.paths:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import parse_qsl
 
 import litestar
 import msgspec
@@ -12,7 +13,7 @@ from litestar.types import Receive, Scope, Send
 from kinfolk.kit import problems
 from kinfolk.kit.cache import Cache, Kept
 from kinfolk.kit.db import Database
-from kinfolk.kit.documents import read_json
+from kinfolk.kit.documents import read_flat, read_json
 from kinfolk.kit.http.bodies import Body, Uploads, read_body, whole_body
 from kinfolk.kit.pool import Pool
 
@@ -33,6 +34,10 @@ _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 
 class StaleTag(problems.PreconditionFailed):
     """The resource has changed since the entity tag in If-Match was given."""
+
+
+class InvalidQuery(problems.InvalidDocument):
+    """The parameters of the query break the rules."""
 
 
 class UnreadableHeader(problems.BadInput):
@@ -112,6 +117,11 @@ class Request(litestar.Request[Any, Any, Any]):
         if not _NUMBER.fullmatch(text) or int(text) > LARGEST_ID:
             raise absent(**{name: text[:40]})
         return int(text)
+
+    def asked(self, shape: type[T]) -> T:
+        """The query as a `shape` of strings and integers; raises InvalidQuery with every bad place."""
+        pairs = parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        return read_flat(pairs, shape, InvalidQuery)
 
     async def bytes(self, limit_bytes: int) -> bytes:
         """The body, unpacked; raises TooLarge, UnsupportedMediaType and BadInput."""

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from litestar import Litestar, Router
+from litestar import HttpMethod, Litestar, Router, route
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.handlers import HTTPRouteHandler
 from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
@@ -48,9 +49,9 @@ def framework(
     pages.load()
     routers: list[Any] = [*watching.ROUTES, *pages.ROUTES]
     for module in modules:
-        routers.append(Router(openapi.HOME, route_handlers=module.handlers()))
+        routers.append(Router(openapi.HOME, route_handlers=_with_options(module.handlers())))
         if module.is_at_root:
-            routers.append(Router("/", route_handlers=module.handlers()))
+            routers.append(Router("/", route_handlers=_with_options(module.handlers())))
     return _Framework(
         routers,
         state=State(
@@ -68,6 +69,22 @@ def framework(
         logging_config=None,
         request_max_body_size=None,  # our own reading bounds each body
     )
+
+
+def _with_options(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
+    """With what answers OPTIONS at each path: Litestar's own answer knows only the first route of several."""
+    methods: dict[str, set[str]] = {}
+    for handler in handlers:
+        for path in handler.paths:
+            methods.setdefault(path, {"OPTIONS"}).update(handler.http_methods)
+    return [*(_options(path, ", ".join(sorted(allowed))) for path, allowed in methods.items()), *handlers]
+
+
+def _options(path: str, allowed: str) -> HTTPRouteHandler:
+    async def options() -> ASGIApp:
+        return Answer(status=204, headers={"allow": allowed})
+
+    return route(path, http_method=[HttpMethod.OPTIONS], status_code=200)(options)  # the status is the Answer's own
 
 
 def application(

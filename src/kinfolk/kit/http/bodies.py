@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from litestar import Request
 
 from kinfolk.kit import problems
+from kinfolk.kit.documents import MalformedJson
 from kinfolk.kit.log import note
 
 PIECE_BYTES = 1_048_576
@@ -42,6 +43,10 @@ class TooManyUploads(problems.Unavailable):
 
 class NoRoom(problems.Unavailable):
     """There is no room just now for a body as large as this one."""
+
+
+UNREADABLE = (MalformedJson, BrokenBody, UnknownCharset, BodyTooLarge, UnknownCoding, problems.InvalidDocument)
+"""What a route may refuse that reads a document."""
 
 
 class ClientGone(Exception):  # noqa: N818  # not an error: nobody is left to answer

@@ -55,7 +55,7 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(scope, receive, send)  # type: ignore[arg-type]  # the server speaks neither lifespan nor WebSocket
-        with log.facts() as facts:
+        with log.facts(exchange.id) as facts:
             error: Exception | None = None
             try:
                 if (refusal := exchange.refusal()) is not None:
@@ -82,7 +82,7 @@ class Front:
         level = logging.ERROR if error else logging.DEBUG if path in PROBES else logging.INFO
         line = {
             "event": "request",
-            "id": exchange.id,
+            "id": exchange.id,  # its place in the line; what is noted has it, too
             "method": exchange.method[:16],
             "path": path[:200],
             "status": exchange.status,

@@ -67,7 +67,7 @@ def _schemas(operations: Sequence[Operation]) -> tuple[Refs, dict[str, Any]]:
     shapes: list[type[Any]] = [ProblemDetails]
     for operation in operations:
         shapes += [operation.takes] if operation.takes else []
-        shapes += [shape for shape in operation.gives.values() if isinstance(shape, type)]
+        shapes += [shape for shape in operation.gives.values() if shape is not None and not isinstance(shape, str)]
     refs, components = msgspec.json.schema_components(shapes, ref_template=REF)
     return dict(zip(shapes, refs, strict=True)), components
 
@@ -85,6 +85,7 @@ def _operation(handler: HTTPRouteHandler, method: str, path: str, tag: str, refs
     if description:
         entry["description"] = description
     parameters = [{"name": name, "in": "path", "required": True, "schema": _id_schema()} for name in _ID.findall(path)]
+    parameters += [] if operation.asks is None else _asked(operation.asks)
     parameters += [
         {"name": q.name, "in": "query", "description": q.description, "schema": q.schema} for q in operation.query
     ]
@@ -103,6 +104,18 @@ def _id_schema() -> dict[str, Any]:
     return {"type": "integer", "format": "int64", "minimum": 0, "maximum": LARGEST_ID}
 
 
+def _asked(shape: type[Any]) -> list[dict[str, Any]]:
+    """The parameters of a query, whose shape is flat."""
+    (_,), components = msgspec.json.schema_components([shape])
+    schema = components[shape.__name__]
+    parameters = []
+    for name, of_one in schema["properties"].items():
+        described = {"description": of_one.pop("description")} if "description" in of_one else {}
+        is_required = name in schema.get("required", ())
+        parameters.append({"name": name, "in": "query", "required": is_required, **described, "schema": of_one})
+    return parameters
+
+
 def _header(header: Header) -> dict[str, Any]:
     entry: dict[str, Any] = {"description": header.description, "schema": {"type": "string"}}
     if header.example is not None:
@@ -115,13 +128,13 @@ def _responses(operation: Operation, always: Iterable[type[problems.Problem]], r
     sets = {header.name: _header(header) for header in operation.sets}
     for status, shape in operation.gives.items():
         response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-        if isinstance(shape, type):
+        if isinstance(shape, str):
+            response["content"] = {shape: {"schema": {"type": "string"}}}
+        elif shape is not None:
             content: dict[str, Any] = {"schema": refs[shape]}
             if operation.given is not None and status < 300:
                 content["examples"] = {"example": {"value": msgspec.to_builtins(operation.given)}}
             response["content"] = {"application/json": content}
-        elif shape is not None:
-            response["content"] = {shape: {"schema": {"type": "string"}}}
         if sets:
             response["headers"] = sets
         responses[str(status)] = response

@@ -47,6 +47,8 @@ class Operation:
     given: Any = None
     """An example of the answer to it."""
     refuses: Sequence[type[problems.Problem]] = ()
+    asks: type[Any] | None = None
+    """The shape of the query, as `Request.asked` reads it."""
     query: Sequence[Query] = ()
     reads: Sequence[Header] = ()
     sets: Sequence[Header] = ()

@@ -1,0 +1,115 @@
+"""The operator's commands: `kinfolk jobs list`, `show` and `cancel`."""
+
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar
+
+import httpx
+import msgspec
+from cyclopts import App, Parameter
+
+from kinfolk.kit.client import connect, nobody_there, printable, refused
+from kinfolk.kit.ending import OK, ends_plainly
+from kinfolk.kit.settings import ClientSettings, FileSettings, whole
+
+T = TypeVar("T")
+
+app = App("jobs", help="Look after jobs: list, show, cancel.")
+
+
+class Progress(msgspec.Struct, frozen=True):
+    done: int
+    total: int
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What we read of a job."""
+
+    id: int
+    kind: str
+    status: str
+    attempts: int
+    created_at: datetime
+    progress: Progress | None = None
+    error: str | None = None
+
+
+@app.command(name="list")
+@ends_plainly
+def list_jobs(
+    *,
+    kind: Annotated[str | None, Parameter(help="Only jobs of this name.")] = None,
+    status: Annotated[
+        Literal["queued", "running", "done", "failed", "cancelled"] | None, Parameter(help="Only jobs that stand so.")
+    ] = None,
+    after: Annotated[int, Parameter(converter=whole, help="Only jobs with a greater number.")] = 0,
+    limit: Annotated[int, Parameter(converter=whole, help="How many at the most.")] = 100,
+    client: ClientSettings = ClientSettings(),
+    settings: FileSettings = FileSettings(),
+) -> int:
+    """List jobs by number: number, status, name, attempts, progress, what went wrong."""
+    query = {"kind": kind, "status": status, "after": after, "limit": limit}
+    answer = _asked("GET", "api/v1/jobs", client, {name: value for name, value in query.items() if value is not None})
+    for job in _read(answer, list[Job]):
+        print(_line(job))
+    return OK
+
+
+@app.command
+@ends_plainly
+def show(
+    job_id: Annotated[int, Parameter(converter=whole, help="The number of the job.")],
+    /,
+    *,
+    client: ClientSettings = ClientSettings(),
+    settings: FileSettings = FileSettings(),
+) -> int:
+    """Show all that is known of a job, as JSON."""
+    answer = _asked("GET", f"api/v1/jobs/{job_id}", client)
+    _read(answer, Job)
+    for line in msgspec.json.format(answer.content, indent=2).decode().splitlines():
+        print(printable(line))
+    return OK
+
+
+@app.command
+@ends_plainly
+def cancel(
+    job_id: Annotated[int, Parameter(converter=whole, help="The number of the job.")],
+    /,
+    *,
+    client: ClientSettings = ClientSettings(),
+    settings: FileSettings = FileSettings(),
+) -> int:
+    """Ask a job to stop; shows how it then stands."""
+    print(_line(_read(_asked("DELETE", f"api/v1/jobs/{job_id}", client), Job)))
+    return OK
+
+
+def _asked(method: str, path: str, client: ClientSettings, query: dict[str, str | int] | None = None) -> httpx.Response:
+    with connect(client.api_url, client.token_file) as service:
+        try:
+            answer = service.request(method, path, params=query)
+        except httpx.TransportError:
+            raise nobody_there(service) from None
+    if not answer.is_success:
+        raise refused(answer)
+    return answer
+
+
+def _read(answer: httpx.Response, shape: type[T]) -> T:
+    """Raises Ended where it was not Kinfolk who answered."""
+    try:
+        return msgspec.json.decode(answer.content, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise refused(answer) from None
+
+
+def _line(job: Job) -> str:
+    facts = [
+        f"{job.id:>8}  {job.status:9}  {job.kind}",
+        f"attempts {job.attempts}",
+        f"{job.created_at:%Y-%m-%d %H:%M:%S}",
+    ]
+    facts += [f"{job.progress.done} of {job.progress.total}"] if job.progress else []
+    facts += [printable(job.error)] if job.error else []
+    return "  ".join(facts)
