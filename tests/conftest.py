@@ -1,9 +1,11 @@
 """Servers and clients for all tests: one PostgreSQL of each kind a run, a database of its own for each worker."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -18,6 +20,7 @@ from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.http.application import application
 from kinfolk.kit.migrate import upgrade
 from tests.postgres_places import DEBIAN_15
+from tests.rabbit_node import VHOSTS, end_rabbit, shared_rabbit
 from tests.redis_server import RedisServer
 from tests.running import Service
 
@@ -31,6 +34,7 @@ class Servers:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="kinfolk-tests-"))
         self.folder.chmod(0o755)
+        self.pid = os.getpid()
         self.running = [EmbeddedPostgres(self.folder / name, binaries=binaries) for name, binaries in SERVERS.items()]
         self.urls = {}
         for name, server in zip(SERVERS, self.running, strict=True):
@@ -40,6 +44,7 @@ class Servers:
             self.urls[name] = url
 
     def stop(self) -> None:
+        end_rabbit(self.folder)
         for server in self.running:
             server.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -67,7 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_configure_node(node: Any) -> None:
-    node.workerinput["pg_urls"] = node.config.servers.urls
+    servers = node.config.servers
+    node.workerinput |= {"pg_urls": servers.urls, "folder": str(servers.folder), "pid": servers.pid}
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -80,6 +86,27 @@ def server_urls(request: pytest.FixtureRequest) -> dict[str, str]:
     """Each server's URL, with a database that nobody uses."""
     config = request.config
     return config.workerinput["pg_urls"] if hasattr(config, "workerinput") else config.servers.urls
+
+
+@pytest.fixture(scope="session")
+def rabbit_url(request: pytest.FixtureRequest) -> str:
+    """The RabbitMQ of this run, without a vhost; whoever needs it first starts it."""
+    config = request.config
+    if hasattr(config, "workerinput"):
+        return shared_rabbit(Path(config.workerinput["folder"]), config.workerinput["pid"])
+    return shared_rabbit(config.servers.folder, config.servers.pid)
+
+
+@pytest.fixture(scope="module")
+def amqp_url(rabbit_url: str, request: pytest.FixtureRequest) -> str:
+    """A vhost that only the tests of this file use."""
+    config = request.config
+    folder = Path(config.workerinput["folder"]) if hasattr(config, "workerinput") else config.servers.folder
+    for number in range(VHOSTS):
+        with suppress(FileExistsError):
+            (folder / "rabbit" / f"v{number}").mkdir()
+            return f"{rabbit_url}/v{number}"
+    raise AssertionError("more files use RabbitMQ than there are vhosts: see VHOSTS")
 
 
 @pytest.fixture(scope="session")

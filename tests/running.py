@@ -36,17 +36,24 @@ def kinfolk(*words: str, cwd: Path = REPOSITORY, **variables: str) -> subprocess
 class Service:
     """A role that was started and says when it is ready; all it writes lands in a file.
 
-    A variable of `environment` that is None is taken out.
+    A variable of `environment` that is None is taken out. `program` is another product on the same kit.
     """
 
-    def __init__(self, role: str, *words: str, environment: dict[str, str | None] | None = None, **how: Any) -> None:
+    def __init__(
+        self,
+        role: str,
+        *words: str,
+        environment: dict[str, str | None] | None = None,
+        program: str = "kinfolk",
+        **how: Any,
+    ) -> None:
         self._log = Path(tempfile.mkstemp(prefix="kinfolk-service-", suffix=".log")[1])
         is_web = role in {"up", "api"} and "--api-port" not in words and "--uds" not in words
         port = ("--api-port", "0") if is_web else ()
         given = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")} | (environment or {})
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "kinfolk", role, *port, *words],
+                [sys.executable, "-m", program, role, *port, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -57,7 +64,8 @@ class Service:
 
     @property
     def log(self) -> str:
-        return self._log.read_text(errors="replace")
+        """All that it has written; also when it is gone."""
+        return self._log.read_text(errors="replace") if self._log.exists() else self._last_words
 
     def wait_ready(self) -> Self:
         """Wait for the role's line; fails with the log when it ended instead."""
@@ -103,4 +111,5 @@ class Service:
         finally:
             if self.process.poll() is None:
                 self.process.kill()
+            self._last_words = self.log
             self._log.unlink()

@@ -1,4 +1,4 @@
-"""Writes what is made out of the code: `openapi.json` and two pages. `--check` only says what is stale."""
+"""Writes what is made out of the code: two schemas and two pages. `--check` only says what is stale."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from settings_page import page
 
 import kinfolk.kit.http.protocol  # noqa: F401  # has problems of its own, which the application does not know
 from kinfolk.app import MODULES
-from kinfolk.kit.http.application import describe
+from kinfolk.kit.http.application import describe, describe_messages
 from kinfolk.kit.http.pages import list_of_problems
 
 REPOSITORY = Path(__file__).parent.parent
@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).parent.parent
 def main(words: list[str]) -> str | None:
     made = {
         "openapi.json": describe(MODULES),
+        "asyncapi.json": describe_messages(MODULES),
         "docs/problems.md": list_of_problems().encode(),
         "docs/settings.md": page().encode(),
     }

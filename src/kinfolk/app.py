@@ -1,6 +1,6 @@
 """The product: which modules it is made of, one line a module."""
 
 from kinfolk.kit.module import Module
-from kinfolk.modules import citizens, jobs
+from kinfolk.modules import citizens, jobs, messages
 
-MODULES: tuple[Module, ...] = (citizens.MODULE, jobs.MODULE)
+MODULES: tuple[Module, ...] = (citizens.MODULE, jobs.MODULE, messages.MODULE)

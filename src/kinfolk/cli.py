@@ -15,9 +15,10 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env
 
 from kinfolk import __version__
-from kinfolk.kit.ending import FAILED, OK, Ended, WrongSetting, ends_plainly, tell
+from kinfolk.kit.ending import FAILED, OK, Ended, Missing, WrongSetting, ends_plainly, tell
 from kinfolk.kit.settings import (
     PREFIX,
+    AmqpSettings,
     CacheSettings,
     ClientSettings,
     DatabaseSettings,
@@ -35,6 +36,7 @@ from kinfolk.kit.settings import (
 if TYPE_CHECKING:
     from kinfolk.kit.cache import Cache
     from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+    from kinfolk.kit.rabbit import Amqp
     from kinfolk.roles import Role
 
 EPILOGUE = """Every setting is also a variable KINFOLK_… and a key of the file given by --config.
@@ -149,9 +151,10 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         db = Database(url, size=database.pool_size)
         calls, taken = new_line()
         answers = _cache(settings.cache, url)
-        app = application(MODULES, db, answers, calls, web.uploads)
+        amqp = _amqp(settings.amqp)
+        app = application(MODULES, db, answers, calls, web.uploads, amqp=amqp)
         serve = server(app, db, bound, process.grace_seconds, answers)
-        roles = _roles() if role == "up" else {}
+        roles = _roles(amqp) if role == "up" else {}
         others = [Child(name, beside(db, load(db), process.grace_seconds)) for name, load in roles.items()]
         if process.user is not None:  # after everything is loaded, which may lie where only root can read
             become(process.user, folder)
@@ -163,6 +166,8 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
             tell(f"ready role=api {place} pid={os.getpid()}")
             for name in roles:
                 tell(f"ready role={name} pid={os.getpid()}")
+            if roles and "consume" not in roles:
+                tell("messages are off; --amqp-url amqp://user:password@host:port/vhost (RabbitMQ) turns them on")
             if greeting:
                 print(greeting, flush=True)
 
@@ -171,11 +176,22 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         return Supervisor(role, [*workers, *others], logs, process.grace_seconds).run(announce, bound.close, mend)
 
 
-def _roles() -> "dict[str, Role]":
+def _roles(amqp: "Amqp") -> "dict[str, Role]":
     """What `up` runs beside the API: the roles that have what they need."""
-    from kinfolk.roles import schedule, work
+    from kinfolk.roles import consume, schedule, work
 
-    return {"work": work, "schedule": schedule}
+    taking: dict[str, Role] = {} if amqp.url is None else {"consume": partial(consume, amqp=amqp)}
+    return {"work": work, "schedule": schedule} | taking
+
+
+def _amqp(settings: AmqpSettings) -> "Amqp":
+    """Where RabbitMQ is, for this process and those it will fork."""
+    from kinfolk.kit.news import use
+    from kinfolk.kit.rabbit import Amqp
+
+    amqp = Amqp.of(settings.amqp_url, settings.amqp_vhosts, settings.amqp_delays)
+    use(amqp)
+    return amqp
 
 
 def _cache(settings: CacheSettings, secret: str) -> "Cache":
@@ -187,10 +203,11 @@ def _cache(settings: CacheSettings, secret: str) -> "Cache":
 
 
 @app.command
-def work(settings: RoleSettings = RoleSettings()) -> int:
+def work(settings: RoleSettings = RoleSettings(), amqp: AmqpSettings = AmqpSettings()) -> int:
     """Do the jobs that are owed. Any number of these may run."""
     from kinfolk.roles import work
 
+    _amqp(amqp)
     return _run_role("work", work, settings)
 
 
@@ -210,6 +227,17 @@ def schedule(
             print(line)
         return OK
     return _run_role("schedule", schedule, settings)
+
+
+@app.command
+def consume(settings: RoleSettings = RoleSettings(), amqp: AmqpSettings = AmqpSettings()) -> int:
+    """Take messages from RabbitMQ. Any number of these may run."""
+    from kinfolk.roles import consume
+
+    broker = _amqp(amqp)
+    if broker.url is None:
+        raise Missing("there is nothing to consume from: --amqp-url amqp://user:password@host:port/vhost (RabbitMQ)")
+    return _run_role("consume", partial(consume, amqp=broker), settings)
 
 
 def _run_role(name: str, load: "Role", settings: RoleSettings) -> int:
@@ -278,6 +306,7 @@ def settings(
     database: DatabaseSettings = DatabaseSettings(),
     web: WebSettings = WebSettings(),
     cache: CacheSettings = CacheSettings(),
+    amqp: AmqpSettings = AmqpSettings(),
     process: ProcessSettings = ProcessSettings(),
     metrics: MetricsSettings = MetricsSettings(),
     logs: LogSettings = LogSettings(),
@@ -286,7 +315,7 @@ def settings(
     """Show every setting, its value and where it came from; passwords are masked."""
     rows = [
         (name, masked(name, getattr(group, name)), sources.origins.get(name, "default"))
-        for group in (file, database, web, cache, process, metrics, logs, client)
+        for group in (file, database, web, cache, amqp, process, metrics, logs, client)
         for name in type(group).__dataclass_fields__
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]

@@ -9,6 +9,7 @@ from kinfolk.kit.db import Database
 from kinfolk.kit.role import Main
 
 if TYPE_CHECKING:
+    from kinfolk.kit.rabbit import Amqp
     from kinfolk.kit.schedule import Tick
 
 Role: TypeAlias = Callable[[Database], Main]
@@ -27,6 +28,13 @@ def schedule(db: Database) -> Main:
     from kinfolk.kit.schedule import scheduler
 
     return scheduler(db, _ticks())
+
+
+def consume(db: Database, amqp: "Amqp") -> Main:
+    """Takes the messages that arrive."""
+    from kinfolk.kit.consumer import consumer
+
+    return consumer(db, [lane for module in MODULES for lane in module.load_lanes()], amqp)
 
 
 def next_ticks() -> list[str]:

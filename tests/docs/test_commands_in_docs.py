@@ -19,6 +19,7 @@ TYPED_LANGUAGES = {"sh", "diff", "Ctrl-C"}
 STORIES = [page for page in PAGES if any(block.language == "sh" for block in steps(page))]
 A_SERVER_OF_YOUR_OWN = "db.example.org:5432"
 A_REDIS_OF_YOUR_OWN = "redis.example.org:6379"
+A_RABBITMQ = "127.0.0.1:5672"
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +35,10 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def reader(own_server: PlainPostgres, own_redis: RedisServer) -> Iterator[Reader]:
+def reader(own_server: PlainPostgres, own_redis: RedisServer, rabbit_url: str) -> Iterator[Reader]:
     port = free_port()
     changed = {
+        A_RABBITMQ: rabbit_url.rpartition("@")[2],
         "127.0.0.1:8080": f"127.0.0.1:{port}",
         A_SERVER_OF_YOUR_OWN: f"127.0.0.1:{own_server.port}",
         A_REDIS_OF_YOUR_OWN: f"127.0.0.1:{own_redis.port}",

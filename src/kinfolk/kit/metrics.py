@@ -103,6 +103,26 @@ def job_metrics() -> JobMetrics:
     return JobMetrics()
 
 
+class MessageMetrics:
+    """Messages by lane and by what became of them."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter, Histogram
+
+        self._messages = Counter("kinfolk_messages_total", "Messages taken.", ("lane", "outcome"))
+        self._seconds = Histogram("kinfolk_message_seconds", "Time from a message's arrival to its end.", ("lane",))
+
+    def count(self, lane: str, outcome: str, seconds: float) -> None:
+        self._messages.labels(lane, outcome).inc()
+        self._seconds.labels(lane).observe(seconds)
+
+
+@cache
+def message_metrics() -> MessageMetrics:
+    """The one of this process, as above."""
+    return MessageMetrics()
+
+
 @contextmanager
 def shared_folder() -> Iterator[str]:
     """The folder that the processes of this start share; to be chosen before any metric is made."""

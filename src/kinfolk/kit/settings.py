@@ -93,6 +93,17 @@ class CacheSettings:
     answers. Personal data then lies there, too. Without it: each process has its own."""
 
 
+@Parameter(name="*", group="Messages", show_env_var=True)
+@dataclass(frozen=True, kw_only=True)
+class AmqpSettings:
+    amqp_url: str | None = None
+    """RabbitMQ 3.10 or newer as amqp://user:password@host:port/vhost. Without it no messages are taken."""
+    amqp_vhosts: str | None = None
+    """Vhosts of other addresses or users, by the names that lanes give them: NAME=amqp://…,NAME=amqp://…."""
+    amqp_delays: str | None = None
+    """Seconds after which a failed message is tried again, such as 5,30,300. Default: as each lane says."""
+
+
 @Parameter(name="*", group="Process", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
@@ -139,6 +150,7 @@ class ServingSettings:
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     web: WebSettings = field(default_factory=WebSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    amqp: AmqpSettings = field(default_factory=AmqpSettings)
     process: ProcessSettings = field(default_factory=ProcessSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     file: FileSettings = field(default_factory=FileSettings)
@@ -161,12 +173,13 @@ GROUPS: tuple[type[Any], ...] = (
     DatabaseSettings,
     WebSettings,
     CacheSettings,
+    AmqpSettings,
     ProcessSettings,
     MetricsSettings,
     LogSettings,
     ClientSettings,
 )
-SECRETS = frozenset({"pg_url", "redis_url"})
+SECRETS = frozenset({"pg_url", "redis_url", "amqp_url", "amqp_vhosts"})
 
 
 _PASSWORD = re.compile(r"(://[^:/?#@]*):.*@", re.DOTALL)  # up to the last @, for passwords may hold any sign

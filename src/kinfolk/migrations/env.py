@@ -2,7 +2,8 @@
 
 from alembic import context
 
-import kinfolk.kit.ledger  # has tables, and is no module's, as the next
+import kinfolk.kit.inbox
+import kinfolk.kit.ledger  # these have tables, and are no module's
 import kinfolk.kit.schedule  # noqa: F401
 from kinfolk.app import MODULES
 from kinfolk.kit.migrate import run_migrations

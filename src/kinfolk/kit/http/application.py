@@ -15,16 +15,19 @@ from litestar.types import ASGIApp
 from kinfolk.kit import problems
 from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
-from kinfolk.kit.http import openapi, pages, watching
+from kinfolk.kit.http import asyncapi, openapi, pages, watching
 from kinfolk.kit.http.answers import Answer, Request
 from kinfolk.kit.http.bodies import ClientGone, Uploads
 from kinfolk.kit.http.compression import Compression
 from kinfolk.kit.http.front import Front, InternalError, NoSuchPlace, WrongMethod
 from kinfolk.kit.metrics import http_metrics
 from kinfolk.kit.module import Module
+from kinfolk.kit.parked import Parking
 from kinfolk.kit.pool import Pool
+from kinfolk.kit.rabbit import Amqp
 
 MOST_UPLOADS = 4
+NOWHERE = Amqp()
 
 
 class _Framework(Litestar):
@@ -41,10 +44,13 @@ def framework(
     cache: Cache | None = None,
     line: socket.socket | None = None,
     most_uploads: int = MOST_UPLOADS,
+    *,
+    amqp: Amqp = NOWHERE,
 ) -> Litestar:
     """The routes without our layers, on a database and a cache that whoever runs them opens.
 
-    `line` leads to the process beside, see `kit/pool.py`; `most_uploads` large bodies are taken at a time.
+    `line` leads to the process beside, see `kit/pool.py`; `most_uploads` large bodies are taken at a time;
+    `amqp` says where parked messages are.
     """
     pages.load()
     routers: list[Any] = [*watching.ROUTES, *pages.ROUTES]
@@ -58,7 +64,8 @@ def framework(
             {
                 "db": db,
                 "cache": cache or Cache(),
-                "document": describe(modules),
+                "documents": {pages.OPENAPI: describe(modules), pages.ASYNCAPI: describe_messages(modules)},
+                "parking": Parking([lane for module in modules for lane in module.load_lanes()], amqp),
                 "pool": Pool(db, line),
                 "uploads": Uploads(most_uploads),
             }
@@ -93,14 +100,24 @@ def application(
     cache: Cache | None = None,
     line: socket.socket | None = None,
     most_uploads: int = MOST_UPLOADS,
+    *,
+    amqp: Amqp = NOWHERE,
 ) -> ASGIApp:
     """The whole application, as a process serves it; the arguments are those of `framework`."""
-    return Front(Compression(framework(modules, db, cache, line, most_uploads)), http_metrics())
+    return Front(Compression(framework(modules, db, cache, line, most_uploads, amqp=amqp)), http_metrics())
 
 
 def describe(modules: Sequence[Module]) -> bytes:
     """The OpenAPI document of these modules, as it is served and committed."""
-    document = openapi.document(modules, watching.ROUTES)
+    return _written(openapi.document(modules, watching.ROUTES))
+
+
+def describe_messages(modules: Sequence[Module]) -> bytes:
+    """The AsyncAPI document of these modules, as it is served and committed."""
+    return _written(asyncapi.document([lane for module in modules for lane in module.load_lanes()]))
+
+
+def _written(document: dict[str, Any]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 

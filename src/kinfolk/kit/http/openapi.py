@@ -84,7 +84,11 @@ def _operation(handler: HTTPRouteHandler, method: str, path: str, tag: str, refs
     }
     if description:
         entry["description"] = description
-    parameters = [{"name": name, "in": "path", "required": True, "schema": _id_schema()} for name in _ID.findall(path)]
+    named = {q.name: {"description": q.description, "schema": q.schema} for q in operation.named}
+    parameters = [
+        {"name": name, "in": "path", "required": True, **named.get(name, {"schema": _id_schema()})}
+        for name in _ID.findall(path)
+    ]
     parameters += [] if operation.asks is None else _asked(operation.asks)
     parameters += [
         {"name": q.name, "in": "query", "description": q.description, "schema": q.schema} for q in operation.query

@@ -11,7 +11,8 @@ from kinfolk.kit.http.answers import Answer, Request
 from kinfolk.kit.http.front import NoSuchPlace
 from kinfolk.kit.http.routes import get
 
-SCHEMA = "/schema/openapi.json"
+OPENAPI = "/schema/openapi.json"
+ASYNCAPI = "/schema/asyncapi.json"
 _POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 # Swagger UI sets style attributes from its script and draws its icons as data: images.
 _DOCS_POLICY = _POLICY.replace("img-src", "style-src 'self' 'unsafe-inline'; img-src")
@@ -112,10 +113,16 @@ async def start_page_file(request: Request) -> Answer:
     return _fresh(_page(name))
 
 
-@get(SCHEMA, gives={200: "application/json"})
+@get(OPENAPI, gives={200: "application/json"})
 async def schema(request: Request) -> Answer:
     """This API as an OpenAPI 3.1 document."""
-    return Answer(request.app.state.document, headers={"cache-control": "no-cache"})
+    return Answer(request.app.state.documents[OPENAPI], headers={"cache-control": "no-cache"})
+
+
+@get(ASYNCAPI, gives={200: "application/json"})
+async def schema_of_messages(request: Request) -> Answer:
+    """The messages that are taken as an AsyncAPI 3 document."""
+    return Answer(request.app.state.documents[ASYNCAPI], headers={"cache-control": "no-cache"})
 
 
 @get("/docs", gives={200: "text/html"})
@@ -153,4 +160,4 @@ def list_of_problems() -> str:
     return _PROBLEMS_HEAD + "".join(f"| {status} | `{name}` | {text} |\n" for status, name, text in rows)
 
 
-ROUTES = [start_page, start_page_file, schema, docs, docs_file, problem]
+ROUTES = [start_page, start_page_file, schema, schema_of_messages, docs, docs_file, problem]

@@ -19,7 +19,7 @@ Handler = Callable[[Request], Awaitable[Answer]]
 
 @dataclass(frozen=True)
 class Query:
-    """A parameter of the query; `schema` is JSON Schema."""
+    """A parameter of the query or the path; `schema` is JSON Schema."""
 
     name: str
     description: str
@@ -50,6 +50,8 @@ class Operation:
     asks: type[Any] | None = None
     """The shape of the query, as `Request.asked` reads it."""
     query: Sequence[Query] = ()
+    named: Sequence[Query] = ()
+    """Parameters of the path that are not numbers."""
     reads: Sequence[Header] = ()
     sets: Sequence[Header] = ()
 

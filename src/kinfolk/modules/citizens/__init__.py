@@ -6,6 +6,7 @@ MODULE = Module(
     name="citizens",
     description="Imports of citizens, their corrections, and what can be told from them.",
     routes="kinfolk.modules.citizens.api:ROUTES",
+    lanes="kinfolk.modules.citizens.messages:LANES",
     tables="kinfolk.modules.citizens.tables",
     is_at_root=True,
     commands={

@@ -30,6 +30,7 @@ from kinfolk.modules.citizens.imports import (
 )
 from kinfolk.modules.citizens.plain_correction import PlainCorrection, corrections_in
 from kinfolk.modules.citizens.register import (
+    LARGEST_REGISTER_BYTES,
     Citizen,
     CitizenChange,
     InvalidCitizens,
@@ -38,7 +39,6 @@ from kinfolk.modules.citizens.register import (
 )
 from kinfolk.modules.citizens.removal import remove_import
 
-LARGEST_REGISTER_BYTES = 70_000_000
 LARGEST_CHANGE_BYTES = 1_048_576
 
 IVAN = Citizen(1, "Москва", "Льва Толстого", "16к7стр5", 7, "Иванов Иван Иванович", "26.12.1986", "male", [2])

@@ -22,6 +22,7 @@ from kinfolk.kit.shapes import BadPlaces, Doubled
 from kinfolk.modules.citizens.kinship import Kin, Tie, kinship_faults, repeats, two_way_ties
 
 MOST_CITIZENS = 10_000
+LARGEST_REGISTER_BYTES = 70_000_000
 LARGEST_ID = 2**63 - 1
 LETTER_OR_DIGIT = re.compile(r"[^\W_]")  # the same characters as str.isalnum
 WRITTEN_DATE = re.compile(r"[0-9]{2}\.[0-9]{2}\.[0-9]{4}")

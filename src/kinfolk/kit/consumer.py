@@ -1,0 +1,260 @@
+"""The consumer: takes what arrives on the lanes, does it, and tells RabbitMQ what became of it.
+
+A connection that is lost is not mended: everything on it is cancelled, rolled back, and begun anew on the next one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+
+import aiormq
+import prometheus_client  # noqa: F401  # here, before the fork, so that it is shared
+
+from kinfolk.kit import inbox, log, problems
+from kinfolk.kit.arrivals import Arrival, reason
+from kinfolk.kit.db import Database, DatabaseAway
+from kinfolk.kit.lanes import Lane
+from kinfolk.kit.metrics import message_metrics
+from kinfolk.kit.rabbit import AWAY, Amqp, Channel, Delivered, connected, declare, publish
+from kinfolk.kit.role import Main
+
+SECONDS_TOGETHER = 1.0
+"""What a batch may take: who waits beside a slow one waits no longer than this."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
+
+
+def consumer(db: Database, lanes: Sequence[Lane], amqp: Amqp) -> Main:
+    """The work of the role: all lanes, until told to end; then what has arrived is finished. Raises NoBroker."""
+    by_address: dict[str, list[Lane]] = {}
+    for lane in lanes:
+        by_address.setdefault(amqp.address(lane.vhost), []).append(lane)
+
+    async def main(on_ready: Callable[[], None], ending: asyncio.Event) -> None:
+        links = [_Link(db, address, its_lanes, amqp, ending) for address, its_lanes in by_address.items()]
+        keeping = [asyncio.ensure_future(link.keep()) for link in links]
+        try:
+            for link in links:
+                await _first_of(link.is_tried.wait(), *keeping)
+            on_ready()
+            await asyncio.gather(*keeping)
+        finally:
+            await _cancelled(*keeping)
+
+    return main
+
+
+class _Link:
+    """The connection to one vhost, made again for as long as there is work."""
+
+    def __init__(self, db: Database, address: str, lanes: Sequence[Lane], amqp: Amqp, ending: asyncio.Event) -> None:
+        self.is_tried = asyncio.Event()
+        self._db = db
+        self._address = address
+        self._lanes = lanes
+        self._amqp = amqp
+        self._ending = ending
+
+    async def keep(self) -> None:
+        """Work until told to end. While RabbitMQ is away, try again after growing pauses."""
+        pause = FIRST_PAUSE_SECONDS
+        while not self._ending.is_set():
+            begun = perf_counter()
+            try:
+                async with connected(self._address) as connection:
+                    await self._work(connection)
+            except AWAY as error:
+                if perf_counter() - begun > LONGEST_PAUSE_SECONDS:
+                    pause = FIRST_PAUSE_SECONDS
+                line = {"event": "broker_away", "lanes": ",".join(lane.name for lane in self._lanes)}
+                log.write_line(line | {"reason": reason(error), "again_seconds": pause}, logging.WARNING)
+                self.is_tried.set()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._ending.wait(), pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _work(self, connection: aiormq.Connection) -> None:
+        """Returns when told to end and all that arrived is done; raises one of AWAY when the connection is lost."""
+        working = []
+        try:
+            for lane in self._lanes:
+                channel = await connection.channel()
+                delays_seconds = self._amqp.delays(lane)
+                await declare(channel, lane, delays_seconds)
+                work = _LaneWork(self._db, lane, channel, delays_seconds)
+                working.append(asyncio.ensure_future(work.run(self._ending)))
+            self.is_tried.set()
+            await _first_of(_lost(connection), asyncio.gather(*working))
+        finally:
+            await _cancelled(*working)
+
+
+class _LaneWork:
+    """One lane on one connection."""
+
+    def __init__(self, db: Database, lane: Lane, channel: Channel, delays_seconds: tuple[float, ...]) -> None:
+        self._db = db
+        self._lane = lane
+        self._channel = channel
+        self._delays_seconds = delays_seconds
+        self._arrived: asyncio.Queue[Arrival] = asyncio.Queue()
+        self._seats = asyncio.Semaphore(lane.at_once)
+        self._size = lane.batch
+        self._metrics = message_metrics()
+
+    async def run(self, ending: asyncio.Event) -> None:
+        """Take messages until told to end, then finish those that are here."""
+        turns = [asyncio.ensure_future(self._turns()) for _ in range(self._lane.at_once)]
+        try:
+            await self._channel.basic_qos(prefetch_count=2 * self._lane.at_once * self._lane.batch)
+            consuming = await self._channel.basic_consume(self._lane.name, self._take)
+            await _first_of(ending.wait(), _lost(self._channel), *turns)
+            assert consuming.consumer_tag is not None
+            await self._channel.basic_cancel(consuming.consumer_tag)
+            await _first_of(self._arrived.join(), _lost(self._channel), *turns)
+            await self._channel.close()
+        finally:
+            await _cancelled(*turns)
+
+    async def _take(self, delivered: Delivered) -> None:
+        self._arrived.put_nowait(Arrival(delivered))
+
+    async def _turns(self) -> None:
+        while True:
+            arrivals = [await self._arrived.get()]
+            while len(arrivals) < self._size and not self._arrived.empty():
+                arrivals.append(self._arrived.get_nowait())
+            await self._settle(arrivals)
+            for _ in arrivals:
+                self._arrived.task_done()
+
+    async def _settle(self, arrivals: list[Arrival]) -> None:
+        readable = [arrival for arrival in arrivals if await self._is_readable(arrival)]
+        if len(readable) > 1 and await self._is_done_together(readable):
+            return
+        alone = [asyncio.ensure_future(self._do_alone(arrival)) for arrival in readable]
+        try:
+            await asyncio.gather(*alone)
+        finally:
+            await _cancelled(*alone)
+
+    async def _is_readable(self, arrival: Arrival) -> bool:
+        """Whether there is something to be done; what cannot be read is sent on."""
+        try:
+            with log.facts(arrival.request_id) as arrival.facts:
+                arrival.check()
+                arrival.value = await self._lane.read(arrival.body)
+        except Exception as error:
+            await self._fail(arrival, error)
+            return False
+        return True
+
+    async def _is_done_together(self, arrivals: list[Arrival]) -> bool:
+        """All in one transaction. Where that fails nothing has happened, and the next batches are smaller."""
+        try:
+            async with self._seats, asyncio.timeout(SECONDS_TOGETHER):
+                await self._do(arrivals)
+        except Exception:  # whose fault it is will show when each is done alone
+            self._size = max(1, self._size // 2)
+            return False
+        self._size = min(self._lane.batch, 2 * self._size)
+        for arrival in arrivals:
+            await self._succeed(arrival)
+        return True
+
+    async def _do_alone(self, arrival: Arrival) -> None:
+        try:
+            await self._do_when_database_answers(arrival)
+        except Exception as error:
+            await self._fail(arrival, error)
+        else:
+            await self._succeed(arrival)
+
+    async def _do_when_database_answers(self, arrival: Arrival) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                async with self._seats, asyncio.timeout(self._lane.limit_seconds):
+                    await self._do([arrival])
+            except DatabaseAway:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            else:
+                return
+
+    async def _do(self, arrivals: Sequence[Arrival]) -> None:
+        """The effect of each that has not had it, and the inbox's knowledge of it."""
+        async with self._db.transaction() as conn:
+            named = [arrival.message_id for arrival in arrivals if arrival.message_id is not None]
+            new = await inbox.new_among(conn, self._lane.name, named) if named else set()
+            for arrival in arrivals:
+                arrival.is_repeat = arrival.message_id is not None and arrival.message_id not in new
+                if not arrival.is_repeat:
+                    new.discard(arrival.message_id or "")
+                    with log.facts(arrival.request_id) as arrival.facts:
+                        await self._lane.operation(conn, arrival.value)
+
+    async def _succeed(self, arrival: Arrival) -> None:
+        await self._channel.basic_ack(arrival.tag, wait=False)
+        self._tell(arrival, "repeated" if arrival.is_repeat else "done")
+
+    async def _fail(self, arrival: Arrival, error: Exception) -> None:
+        """To a delay queue, or to where people look: published with a confirm first, acknowledged after."""
+        is_answer = isinstance(error, problems.Problem) and error.status < 500
+        is_parked = is_answer or arrival.attempt > len(self._delays_seconds)
+        if is_parked:
+            queue = self._lane.parking
+            properties = arrival.parked(self._channel, self._lane.name, error)
+        else:
+            queue = self._lane.delay_queue(self._delays_seconds[arrival.attempt - 1])
+            properties = arrival.delayed(self._channel)
+        if properties is None:
+            is_parked = True  # by the broker, as it is
+            await self._channel.basic_reject(arrival.tag, requeue=False)
+        else:
+            await publish(self._channel, arrival.body, properties, queue)
+            await self._channel.basic_ack(arrival.tag, wait=False)
+        level = logging.ERROR if is_parked and not is_answer else logging.WARNING
+        self._tell(arrival, "parked" if is_parked else "delayed", error, level)
+
+    def _tell(self, arrival: Arrival, outcome: str, error: Exception | None = None, level: int = logging.INFO) -> None:
+        seconds = perf_counter() - arrival.begun
+        self._metrics.count(self._lane.name, outcome, seconds)
+        line = {
+            "event": "message",
+            "id": arrival.request_id,
+            "lane": self._lane.name,
+            "message_id": arrival.message_id,
+            "attempt": arrival.attempt,
+            "outcome": outcome,
+            "problem": error.kind() if isinstance(error, problems.Problem) else None,
+            "ms": seconds * 1_000,
+            **arrival.facts,
+        }
+        log.write_line(line, level, None if isinstance(error, problems.Problem) else error)
+
+
+async def _lost(what: aiormq.Connection | Channel) -> None:
+    """Raises what it was lost by."""
+    await what.closing
+    raise aiormq.exceptions.ConnectionClosed(0, "closed")
+
+
+async def _first_of(*awaited: Coroutine[Any, Any, Any] | asyncio.Future[Any]) -> None:
+    """Wait for the first; raises what it raised. Those that began here are cancelled, tasks given are left alone."""
+    tasks = [asyncio.ensure_future(each) for each in awaited]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        await _cancelled(*(task for task, each in zip(tasks, awaited, strict=True) if task is not each))
+
+
+async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
+    """End them all, and see them end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,207 @@
+"""Parked messages: what waits for people, to be looked at, sent back or dropped."""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from sqlalchemy import Text, func, select
+
+from kinfolk.kit import problems
+from kinfolk.kit.db import Connection
+from kinfolk.kit.lanes import Lane
+from kinfolk.kit.log import note
+from kinfolk.kit.rabbit import (
+    AWAY,
+    Amqp,
+    BrokerAway,
+    Channel,
+    Delivered,
+    Unreadable,
+    connected,
+    declare,
+    own_headers,
+    publish,
+    sent_on,
+)
+from kinfolk.kit.sql import param, sql
+
+MOST_SHOWN = 1_000
+BODY_SHOWN_BYTES = 65_536
+
+_OF_PARKING = ("x-error", "x-problem", "x-attempt", "x-parked-at", "x-origin")
+_PLAIN_ID = re.compile(r"(?!(?:id|body)-)[A-Za-z0-9._~:-]{1,128}")
+_WORDS_OF_THE_BROKER = {
+    "delivery_limit": "whoever worked on it died, again and again",
+    "rejected": "its headers leave no room for the reason: it stands in the log",
+    "expired": "its time to live was over before anybody took it",
+}
+
+# To look at a queue is to take its messages and give them back: of two who look, one would see nothing.
+ONE_AT_A_TIME = sql(select(func.pg_advisory_xact_lock(func.hashtextextended(param("queue", Text), 0))))
+
+
+class NoSuchLane(problems.NotFound):
+    """There is no lane of this name."""
+
+
+class NoSuchParkedMessage(problems.NotFound):
+    """There is no such parked message."""
+
+
+class CannotBeSentBack(problems.Unprocessable):
+    """The headers of this message cannot be read, so it cannot be sent back."""
+
+
+class ParkedMessage(msgspec.Struct, frozen=True, rename={"message_id": "id"}):
+    """A message that waits for people."""
+
+    lane: str
+    message_id: str
+    """The message's own id; where it has none, or one that no address can hold, a name made of it or of its body."""
+    reason: str
+    attempts: int
+    parked_at: str | None
+    content_type: str | None
+    body: str
+    """As text, and the beginning of it where it is long."""
+    body_bytes: int
+    problem: dict[str, Any] | None
+    """What was wrong with it, as a POST would have been told."""
+
+
+class Parking:
+    """The parking places of all lanes."""
+
+    def __init__(self, lanes: Sequence[Lane], amqp: Amqp) -> None:
+        self._lanes = {lane.name: lane for lane in lanes}
+        self._amqp = amqp
+
+    async def list_parked(self, conn: Connection, lane_name: str | None, limit: int) -> list[ParkedMessage]:
+        """The messages that wait longest, of one lane or of all by name.
+
+        Raises NoSuchLane, NoBroker and BrokerAway, as the others do.
+        """
+        found: list[ParkedMessage] = []
+        for name in sorted(self._lanes) if lane_name is None else [lane_name]:
+            if len(found) < limit:
+                async with self._taken(conn, name, limit - len(found)) as (_channel, messages):
+                    found += [_shown(name, message) async for message in messages]
+        return found
+
+    async def replay(self, conn: Connection, lane_name: str, message_id: str | None) -> int:
+        """Send those back to work that are parked now, or those of one id; returns how many.
+
+        Each is published and confirmed before it is taken away: a crash may double one, which its id makes harmless.
+        Raises NoSuchParkedMessage and CannotBeSentBack.
+        """
+        replayed = 0
+        async with self._taken(conn, lane_name) as (channel, messages):
+            async for message in messages:
+                if message_id not in {None, _id(message)}:
+                    continue
+                properties = message.header.properties
+                if isinstance(properties, Unreadable):
+                    if message_id is None:
+                        continue
+                    raise CannotBeSentBack(id=message_id)
+                headers = own_headers(properties)
+                kept = {name: value for name, value in headers.items() if name not in _OF_PARKING}
+                await publish(channel, message.body, sent_on(properties, kept), lane_name)
+                await channel.basic_ack(_tag(message))
+                replayed += 1
+        if message_id is not None and not replayed:
+            raise NoSuchParkedMessage(lane=lane_name, id=message_id)
+        note(lane=lane_name, replayed=replayed)
+        return replayed
+
+    async def drop(self, conn: Connection, lane_name: str, message_id: str) -> None:
+        """Forget a parked message, or all those of this id. Raises NoSuchParkedMessage."""
+        dropped = 0
+        async with self._taken(conn, lane_name) as (channel, messages):
+            async for message in messages:
+                if _id(message) == message_id:
+                    await channel.basic_ack(_tag(message))
+                    dropped += 1
+        if not dropped:
+            raise NoSuchParkedMessage(lane=lane_name, id=message_id)
+        note(lane=lane_name, dropped=dropped)
+
+    @asynccontextmanager
+    async def _taken(
+        self, conn: Connection, lane_name: str, limit: int | None = None
+    ) -> AsyncIterator[tuple[Channel, AsyncIterator[Delivered]]]:
+        """The parked messages, one after another; those that are not acknowledged go back to their place in the end."""
+        lane = self._lanes.get(lane_name)
+        if lane is None:
+            raise NoSuchLane(lane=lane_name[:255])
+        address = self._amqp.address(lane.vhost)
+        await ONE_AT_A_TIME.execute(conn, queue=f"{lane.vhost} {lane.parking}")
+        try:
+            async with connected(address) as connection:
+                channel = await connection.channel()
+                await declare(channel, lane, self._amqp.delays(lane))
+                yield channel, _messages(channel, lane.parking, limit)
+        except AWAY as error:
+            note(broker=f"{type(error).__name__}: {error}")
+            raise BrokerAway from error
+
+
+async def _messages(channel: Channel, queue: str, limit: int | None) -> AsyncIterator[Delivered]:
+    declared = await channel.queue_declare(queue, passive=True)
+    there = declared.message_count or 0  # not one that is parked again meanwhile
+    for _ in range(there if limit is None else min(limit, there)):
+        message = await channel.basic_get(queue)
+        if _tag(message) == 0:  # pragma: no cover  # the count is that of a moment ago
+            return
+        yield message
+
+
+def _tag(message: Delivered) -> int:
+    """0 where there was no message to get."""
+    return getattr(message.delivery, "delivery_tag", None) or 0
+
+
+def _id(message: Delivered) -> str:
+    own = message.header.properties.message_id
+    if not own:
+        return "body-" + hashlib.sha256(message.body).hexdigest()[:32]
+    return own if _PLAIN_ID.fullmatch(own) else "id-" + hashlib.sha256(own.encode()).hexdigest()[:32]
+
+
+def _shown(lane: str, message: Delivered) -> ParkedMessage:
+    properties = message.header.properties
+    headers = properties.headers or {}
+    attempts = headers.get("x-attempt")
+    parked_at = headers.get("x-parked-at")
+    return ParkedMessage(
+        lane=lane,
+        message_id=_id(message),
+        reason=_reason(properties),
+        attempts=attempts if type(attempts) is int else 0,
+        parked_at=parked_at if isinstance(parked_at, str) else None,
+        content_type=properties.content_type,
+        body=message.body[:BODY_SHOWN_BYTES].decode("utf-8", "replace"),
+        body_bytes=len(message.body),
+        problem=_problem(headers),
+    )
+
+
+def _reason(properties: Any) -> str:
+    """Ours, else what the broker says of a message that it parked itself."""
+    if isinstance(properties, Unreadable):
+        return "its properties cannot be read"
+    headers = properties.headers or {}
+    if isinstance(error := headers.get("x-error"), str):
+        return error
+    why = str(headers.get("x-first-death-reason"))
+    return _WORDS_OF_THE_BROKER.get(why, f"the broker parked it: {why}")
+
+
+def _problem(headers: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(headers.get("x-problem", b""), type=dict[str, Any])
+    except (msgspec.DecodeError, TypeError):
+        return None

@@ -1,0 +1,146 @@
+"""Messages on their way while something dies: nothing is lost, and each has its effect once."""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import aiormq
+import psutil
+import pytest
+from tests.conftest import run_sql
+from tests.noting_product import NOTES
+from tests.postgres_places import copy_of_ready, open_directory
+from tests.rabbit_client import (
+    PARKING,
+    QUEUE,
+    are_noted,
+    are_waiting,
+    channel_to,
+    consumer,
+    noted,
+    send,
+    waiting,
+)
+from tests.rabbit_node import RabbitNode
+
+from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+from kinfolk.kit.migrate import upgrade
+
+
+@pytest.fixture
+def notes_url(make_database: Any) -> str:
+    url: str = make_database("notes")
+    run_sql(url, NOTES)
+    return url
+
+
+async def check_each_once(amqp_url: str, pg_url: str, sent: list[str]) -> None:
+    """All that were sent are noted once, and none is anywhere else."""
+    await are_noted(pg_url, len(sent))
+    async with channel_to(amqp_url) as channel:
+        await are_waiting(channel, QUEUE, 0)
+        assert await waiting(channel, PARKING) == 0
+    assert await noted(pg_url) == Counter(sent)
+
+
+class Sending:
+    """A sender at a steady rate, who sends again what was not confirmed, with the same id."""
+
+    def __init__(self, url: str, a_second: int) -> None:
+        self.confirmed: list[str] = []
+        self._url = url
+        self._pause = 10 / a_second
+        self._is_over = asyncio.Event()
+        self._task = asyncio.ensure_future(self._send())
+
+    async def _send(self) -> None:
+        number = 0
+        while not self._is_over.is_set():
+            with suppress(aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError, OSError):
+                async with asyncio.timeout(10), channel_to(self._url) as channel:
+                    while not self._is_over.is_set():
+                        async with asyncio.timeout(5):
+                            ten = [f"note {number + each}" for each in range(10)]
+                            await asyncio.gather(*(send(channel, words) for words in ten))
+                        self.confirmed += ten
+                        number += 10
+                        await asyncio.sleep(self._pause)
+            await asyncio.sleep(0.1)
+
+    async def more(self, count: int) -> None:
+        """Wait for so many more that are confirmed."""
+        wanted = len(self.confirmed) + count
+        deadline = time.monotonic() + 120
+        while len(self.confirmed) < wanted:
+            assert time.monotonic() < deadline, "nothing is confirmed any more"
+            await asyncio.sleep(0.05)
+
+    async def end(self) -> list[str]:
+        self._is_over.set()
+        await self._task
+        return self.confirmed
+
+
+async def test_the_consumer_is_killed_in_the_middle_of_3000_messages_three_times(amqp_url: str, notes_url: str) -> None:
+    sent = [f"note {number}" for number in range(3_000)]
+    service = consumer(amqp_url, notes_url).wait_ready()
+    async with channel_to(amqp_url) as channel:
+        await asyncio.gather(*(send(channel, words) for words in sent))
+    left = []
+    for so_far in (300, 1_000, 1_800):
+        await are_noted(notes_url, so_far)
+        for process in [service.process, *psutil.Process(service.process.pid).children(recursive=True)]:
+            os.kill(process.pid, signal.SIGKILL)
+        service.process.wait()
+        left.append(len(sent) - len(await noted(notes_url)))
+        service = consumer(amqp_url, notes_url).wait_ready()
+    with service:
+        await check_each_once(amqp_url, notes_url, sent)
+    assert all(left), "all was done before: this shows nothing"
+
+
+@pytest.mark.parametrize("end", [RabbitNode.stop, RabbitNode.kill])
+async def test_rabbitmq_ends_and_comes_back_under_300_messages_a_second(
+    notes_url: str, end: Callable[[RabbitNode], None]
+) -> None:
+    with RabbitNode() as node, consumer(node.url(), notes_url) as service:
+        sending = Sending(node.url(), a_second=300)
+        await sending.more(600)
+        await asyncio.to_thread(end, node)
+        await asyncio.sleep(1)
+        await asyncio.to_thread(node.start)
+        await sending.more(600)
+        await check_each_once(node.url(), notes_url, await sending.end())
+        assert "event=broker_away" in service.log
+
+
+async def test_postgresql_is_away_for_20_seconds_under_load(amqp_url: str) -> None:
+    with open_directory() as place, EmbeddedPostgres(copy_of_ready(place)) as postgres:
+        url = postgres.start()
+        await asyncio.to_thread(upgrade, url)
+        await asyncio.to_thread(run_sql, url, NOTES)
+        with consumer(amqp_url, url) as service:
+            sending = Sending(amqp_url, a_second=300)
+            await sending.more(300)
+            await asyncio.to_thread(postgres.stop)
+            await asyncio.sleep(20)
+            assert await asyncio.to_thread(postgres.start) == url
+            await sending.more(300)
+            await check_each_once(amqp_url, url, await sending.end())
+            assert "outcome=delayed" not in service.log
+
+
+async def test_two_consumers_share_the_work(amqp_url: str, notes_url: str) -> None:
+    sent = [f"note {number}" for number in range(2_000)]
+    with consumer(amqp_url, notes_url) as one, consumer(amqp_url, notes_url) as two:
+        async with channel_to(amqp_url) as channel:
+            await asyncio.gather(*(send(channel, words) for words in sent + sent[:500]))  # some of them twice
+        await check_each_once(amqp_url, notes_url, sent)
+    both = [log.count("outcome=done") for log in (one.log, two.log)]
+    assert min(both) > 0, both
+    assert sum(both) == len(sent)

@@ -1,0 +1,318 @@
+"""Messages from a sender's, an operator's and a module's side, with RabbitMQ and PostgreSQL as they are."""
+
+import asyncio
+import re
+import struct
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from aiormq.abc import AbstractChannel
+from pamqp.commands import Basic
+from tests.conftest import run_sql
+from tests.noting_product import MODULE, NOTES, other
+from tests.postgres_places import eventually
+from tests.rabbit_client import (
+    PARKING,
+    QUEUE,
+    are_noted,
+    are_waiting,
+    channel_to,
+    consumer,
+    noted,
+    send,
+    send_body,
+    taken,
+)
+from tests.running import Service
+
+from kinfolk.kit import inbox
+from kinfolk.kit.db import Database
+from kinfolk.kit.http.application import application
+from kinfolk.kit.rabbit import Amqp
+from kinfolk.modules import messages
+
+PATIENCE_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def notes_url(make_database: Any) -> str:
+    url: str = make_database("notes")
+    run_sql(url, NOTES)
+    return url
+
+
+@pytest.fixture(scope="module")
+def consuming(amqp_url: str, notes_url: str) -> Iterator[Service]:
+    with consumer(amqp_url, notes_url) as service:
+        yield service
+
+
+@pytest.fixture
+async def channel(amqp_url: str, notes_url: str, consuming: Service) -> AsyncIterator[AbstractChannel]:
+    """To the vhost of this file, whose lane is declared and empty; nothing is noted yet."""
+    run = asyncio.to_thread(run_sql, notes_url, "TRUNCATE notes", "TRUNCATE inbox")
+    await run
+    async with channel_to(amqp_url) as channel:
+        await channel.queue_purge(PARKING)
+        yield channel
+
+
+@pytest.fixture
+async def api(amqp_url: str, notes_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """The application of the product that takes notes."""
+    amqp = Amqp(amqp_url, {"other": amqp_url})
+    async with Database(notes_url, size=4) as db:
+        transport = httpx.ASGITransport(application([MODULE, messages.MODULE], db, amqp=amqp))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk", timeout=60) as client:
+            yield client
+
+
+async def test_a_message_has_its_effect_once_however_often_it_comes(
+    channel: AbstractChannel, notes_url: str, consuming: Service
+) -> None:
+    for _ in range(3):
+        await send(channel, "once", message_id="number-1")
+    await send(channel, "another", message_id="number-2")
+    await are_noted(notes_url, 2)
+    await are_waiting(channel, QUEUE, 0)
+    assert await noted(notes_url) == Counter(["once", "another"])
+
+
+async def test_without_an_id_nothing_is_promised(channel: AbstractChannel, notes_url: str) -> None:
+    for _ in range(2):
+        await send_body(channel, b'{"words":"no id"}', raw=b"\x10\x00\x02")
+    await are_noted(notes_url, 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "places"),
+    [
+        (b"{", "The body is not JSON.", None),
+        (b"\xff", "The body is not JSON.", None),
+        (b'{"words": 7, "more": 1}', "The document breaks the rules.", ["/words", "/more"]),
+        (b'{"words": "unwanted"}', "Nobody wants this note.", None),
+    ],
+)
+async def test_what_cannot_be_right_is_parked_at_once(
+    channel: AbstractChannel, body: bytes, reason: str, places: list[str] | None, api: httpx.AsyncClient
+) -> None:
+    await send_body(channel, body, message_id="m1", headers={"x-mine": "kept", "x-death": [{"queue": "forged"}]})
+    await are_waiting(channel, PARKING, 1)
+    (shown,) = (await api.get("/api/v1/messages/parked", params={"lane": QUEUE})).json()
+    assert {name: shown[name] for name in ("lane", "id", "attempts", "content_type", "body_bytes")} == {
+        "lane": QUEUE,
+        "id": "m1",
+        "attempts": 1,
+        "content_type": "application/json",
+        "body_bytes": len(body),
+    }
+    assert shown["reason"].startswith(reason) or reason in shown["problem"]["title"]
+    assert datetime.now(UTC) - datetime.fromisoformat(shown["parked_at"]) < timedelta(minutes=5)
+    if places:
+        assert [place["pointer"] for place in shown["problem"]["errors"]] == places
+    parked = await taken(channel, PARKING)
+    properties = parked.header.properties
+    headers = properties.headers or {}
+    assert (parked.body, properties.message_id, properties.delivery_mode) == (body, "m1", 2)
+    assert (headers["x-mine"], headers["x-origin"], headers["x-attempt"]) == ("kept", QUEUE, 1)
+    assert "x-death" not in headers
+
+
+async def test_an_accident_is_tried_again_after_each_delay_and_then_parked(
+    channel: AbstractChannel, notes_url: str, consuming: Service
+) -> None:
+    """And those beside it are not held up by it."""
+    good = [f"good {number}" for number in range(100)]
+    for words in good[:50]:
+        await send(channel, words)
+    await send(channel, "poison", headers={"x-request-id": "poisoned"})
+    for words in good[50:]:
+        await send(channel, words)
+    parked = await taken(channel, PARKING)
+    assert (parked.header.properties.headers or {})["x-error"] == "ValueError: this note is poison"
+    assert (parked.header.properties.headers or {})["x-attempt"] == 3
+    assert await noted(notes_url) == Counter(good)
+    assert eventually(lambda: "outcome=parked" in consuming.log)
+    lines = [line for line in consuming.log.splitlines() if " id=poisoned " in line]
+    assert [re.findall(r"attempt=(\d) outcome=(\w+)", line)[0] for line in lines] == [
+        ("1", "delayed"),
+        ("2", "delayed"),
+        ("3", "parked"),
+    ]
+
+
+async def test_a_poison_message_holds_nobody_up(channel: AbstractChannel, notes_url: str, consuming: Service) -> None:
+    """Side by side: a stretch with poison in it, and one without."""
+
+    async def seconds(turn: int, poison: int) -> float:
+        begun = time.perf_counter()
+        await asyncio.gather(*(send(channel, f"note {turn} {number}") for number in range(300)))
+        await asyncio.gather(*(send(channel, "poison", message_id=f"p{turn}{number}") for number in range(poison)))
+        before = 300 * turn
+        await are_noted(notes_url, before + 300)
+        return time.perf_counter() - begun
+
+    await seconds(0, 0)
+    plain, poisoned = await seconds(1, 0), await seconds(2, 3)
+    await are_waiting(channel, PARKING, 3)
+    assert poisoned < plain + 1
+
+
+async def test_not_now_is_an_accident_and_an_endless_operation_too(channel: AbstractChannel) -> None:
+    await send(channel, "not now")
+    await send(channel, "endless", headers={"x-attempt": 2})
+    await send(channel, "beside", headers={"x-attempt": "forged"})
+    found = {}
+    for _ in range(2):
+        parked = await taken(channel, PARKING)
+        found[parked.header.properties.message_id] = (parked.header.properties.headers or {})["x-error"]
+    assert found == {"id.not now": "Notes are taken later.", "id.endless": "TimeoutError: "}
+
+
+BROKEN: dict[str, dict[str, Any]] = {
+    "a forged death": {
+        "headers": {"x-death": [{"queue": QUEUE, "reason": "expired", "count": 3}], "x-delivery-count": 9}
+    },
+    "an attempt that is no number": {"headers": {"x-attempt": "many"}},
+    "an attempt beyond all": {"headers": {"x-attempt": 2**60}},
+    "a copy to the same lane": {"headers": {"CC": [QUEUE], "BCC": [QUEUE]}},
+    "a request id that is a list": {"headers": {"x-request-id": [1, {"a": None}], "traceparent": bytearray(b"\xff")}},
+    "a time to live": {"expiration": "60000"},
+    "a priority beyond all": {"priority": 255},
+    "a value that can be read and not written": {"raw": b"\x20\x00\0\0\0\x08\x01aS\0\0\0\x01\xff"},
+    "a trace": {"headers": {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}},
+    "an id with NUL": {"message_id": "a\0b"},
+    "headers that fill a frame": {"headers": {"x-large": "a" * 128_000}},
+}
+
+
+async def test_ten_messages_with_broken_headers(
+    channel: AbstractChannel, notes_url: str, consuming: Service, api: httpx.AsyncClient
+) -> None:
+    """Each is parked once as it fails, and the consumer lives on, on the same connection."""
+    await are_waiting(channel, QUEUE, 0)
+    before = consuming.log.count("event=broker_away")
+    for name, properties in BROKEN.items():
+        own = {"message_id": re.sub(r"\W", "-", name)} | properties
+        await send(channel, "unwanted", **own)
+        await are_waiting(channel, PARKING, 1)
+        shown = (await api.get("/api/v1/messages/parked")).json()
+        assert all(one["reason"] for one in shown), name
+        await channel.queue_purge(PARKING)
+    await send(channel, "poison", headers={"x-large": "a" * 128_000})
+    await are_waiting(channel, PARKING, 1)
+    (shown,) = (await api.get("/api/v1/messages/parked")).json()
+    assert shown["reason"] == "its headers leave no room for the reason: it stands in the log"
+    await send(channel, "still here")
+    await are_noted(notes_url, 1)
+    assert consuming.log.count("event=broker_away") == before
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"\x00\x40" + struct.pack(">Q", 2**62),  # a moment in the year 146 billion
+        b"\x20\x00" + struct.pack(">I", 4) + b"\x02\xff\xfeV",  # a key that is no UTF-8
+        b"\x00\x80\x02\xff\xfe",  # an id that is no UTF-8
+    ],
+)
+async def test_properties_that_cannot_be_read(
+    amqp_url: str, channel: AbstractChannel, notes_url: str, broken: bytes, api: httpx.AsyncClient, consuming: Service
+) -> None:
+    before = consuming.log.count("event=broker_away")
+    await send_body(channel, b'{"words":"broken"}', raw=broken)
+    await are_waiting(channel, PARKING, 1)
+    (shown,) = (await api.get("/api/v1/messages/parked")).json()
+    assert shown["reason"] == "its properties cannot be read"
+    refused = await api.post(f"/api/v1/messages/parked/{QUEUE}/replay", params={"id": shown["id"]})
+    assert (refused.status_code, refused.json()["type"]) == (422, "/problems/cannot-be-sent-back")
+    assert (await api.post(f"/api/v1/messages/parked/{QUEUE}/replay")).json() == {"replayed": 0}
+    assert (await api.delete(f"/api/v1/messages/parked/{QUEUE}/{shown['id']}")).status_code == 204
+    await are_waiting(channel, PARKING, 0)
+    await send(channel, "still here")
+    await are_noted(notes_url, 1)
+    assert consuming.log.count("event=broker_away") == before
+
+
+async def test_parked_messages_are_looked_at_sent_back_and_dropped(
+    channel: AbstractChannel, notes_url: str, api: httpx.AsyncClient
+) -> None:
+    for number in range(5):
+        await send(channel, "unwanted", message_id=f"m{number}")
+    await send(channel, "unwanted", message_id="odd/id %")
+    await are_waiting(channel, PARKING, 6)
+    for _ in range(2):  # to look changes nothing
+        shown = (await api.get("/api/v1/messages/parked")).json()
+        assert {one["id"] for one in shown} > {f"m{number}" for number in range(5)}
+    (odd,) = (one["id"] for one in shown if one["id"].startswith("id-"))
+    assert len((await api.get("/api/v1/messages/parked", params={"limit": 2})).json()) == 2
+    assert (await api.delete(f"/api/v1/messages/parked/{QUEUE}/m1")).status_code == 204
+    assert (await api.delete(f"/api/v1/messages/parked/{QUEUE}/{odd}")).status_code == 204
+    gone = await api.delete(f"/api/v1/messages/parked/{QUEUE}/m1")
+    assert (gone.status_code, gone.json()["type"]) == (404, "/problems/no-such-parked-message")
+    one = await api.post(f"/api/v1/messages/parked/{QUEUE}/replay", params={"id": "m2"})
+    assert (one.status_code, one.json()) == (200, {"replayed": 1})
+    assert (await api.post(f"/api/v1/messages/parked/{QUEUE}/replay", params={"id": "m1"})).status_code == 404
+    await are_waiting(channel, PARKING, 4)
+    assert (await api.post(f"/api/v1/messages/parked/{QUEUE}/replay")).json() == {"replayed": 4}
+    await are_waiting(channel, PARKING, 4)  # nobody wants them any more than before
+    again = await taken(channel, PARKING)
+    assert (again.header.properties.headers or {})["x-attempt"] == 1
+    assert await noted(notes_url) == Counter()
+
+
+async def test_what_the_broker_parks_itself(channel: AbstractChannel, api: httpx.AsyncClient) -> None:
+    """A message that ends whoever works on it, and one whose time is over: nobody takes from this lane."""
+    assert (await api.get("/api/v1/messages/parked", params={"lane": other.name})).json() == []
+    await send(channel, "deadly", queue=other.name)
+    for _ in range(21):
+        message = await channel.basic_get(other.name)
+        while not isinstance(message.delivery, Basic.GetOk):
+            message = await channel.basic_get(other.name)
+        await channel.basic_nack(message.delivery.delivery_tag or 0)
+    await are_waiting(channel, other.parking, 1)
+    await send(channel, "late", queue=other.name, expiration="1")
+    await are_waiting(channel, other.parking, 2)
+    shown = (await api.get("/api/v1/messages/parked", params={"lane": other.name})).json()
+    assert {one["id"]: one["reason"] for one in shown} == {
+        "id.deadly": "whoever worked on it died, again and again",
+        "id.late": "its time to live was over before anybody took it",
+    }
+    assert (await api.post(f"/api/v1/messages/parked/{other.name}/replay")).json() == {"replayed": 2}
+    await are_waiting(channel, other.name, 2)
+    await channel.queue_purge(other.name)
+
+
+async def test_lanes_and_brokers_that_are_not_there(
+    channel: AbstractChannel, api: httpx.AsyncClient, notes_url: str
+) -> None:
+    for answer in [
+        await api.get("/api/v1/messages/parked", params={"lane": "nobody"}),
+        await api.post("/api/v1/messages/parked/nobody/replay"),
+        await api.delete("/api/v1/messages/parked/nobody/1"),
+    ]:
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/no-such-lane")
+    assert (await api.get("/api/v1/messages/parked", params={"limit": 0})).status_code == 400
+    for amqp, kind in [(Amqp(), "no-broker"), (Amqp("amqp://guest:guest@127.0.0.1:1/"), "broker-away")]:
+        async with Database(notes_url, size=2) as db:
+            transport = httpx.ASGITransport(application([MODULE, messages.MODULE], db, amqp=amqp))  # type: ignore[arg-type]
+            async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk", timeout=60) as client:
+                answer = await client.get("/api/v1/messages/parked")
+        assert (answer.status_code, answer.json()["type"]) == (503, f"/problems/{kind}")
+
+
+async def test_old_ids_are_forgotten(notes_url: str) -> None:
+    async with Database(notes_url, size=2) as db:
+        async with db.transaction() as conn:
+            assert await inbox.new_among(conn, "forgetful", ["b", "a", "b"]) == {"a", "b"}
+            assert await inbox.new_among(conn, "forgetful", ["a", "c"]) == {"c"}
+            assert await inbox.new_among(conn, "another", ["a"]) == {"a"}
+            await conn.execute("UPDATE inbox SET seen_at = now() - interval '8 days' WHERE message_id = 'a'")
+        async with db.transaction() as conn:
+            assert await inbox.forget_old(conn) == 2
+            assert await inbox.new_among(conn, "forgetful", ["a", "b", "c"]) == {"a"}
