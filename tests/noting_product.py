@@ -8,11 +8,11 @@ import sys
 from typing import Annotated
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Identity, Table, Text, insert
+from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, Text, insert
 
 import kinfolk.app
 from kinfolk.kit import problems
-from kinfolk.kit.db import Connection, metadata
+from kinfolk.kit.db import Connection
 from kinfolk.kit.lanes import Lane
 from kinfolk.kit.module import Module
 from kinfolk.kit.news import News
@@ -20,7 +20,7 @@ from kinfolk.kit.sql import param, sql
 
 notes = Table(
     "notes",
-    metadata,
+    MetaData(),  # not that of the product whose tables the migrations make
     Column("note_id", BigInteger, Identity(), primary_key=True),
     Column("words", Text, nullable=False),
 )
