@@ -1,6 +1,6 @@
 # Habits. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check db migration docs lock bench
+.PHONY: help run test check db migration new-module docs lock bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,6 +19,10 @@ db: ## bring the database to the newest revision
 
 migration: ## write the revision that tables and database differ by: make migration m="add a column"
 	@./run db revision --autogenerate -m "$(or $(m),$(error say what it does: make migration m="add a column"))"
+
+new-module: ## make a module after the students, with migration, tests and page: make new-module name=pets
+	@bash -euc '. tools/environment.sh; provide requirements-dev.txt; exec "$$venv/bin/kinfolk" new module "$$@"' \
+	  new-module "$(or $(name),$(error say its name in the plural: make new-module name=pets))" $(if $(one),--one "$(one)")
 
 docs: ## write openapi.json and the pages of docs/ that are made out of the code
 	@bash -c '. tools/environment.sh && provide requirements-dev.txt && "$$venv/bin/python" tools/made_pages.py'

@@ -1,6 +1,10 @@
 """The product: which modules it is made of, one line a module."""
 
-from kinfolk.kit.module import Module
-from kinfolk.modules import citizens, jobs, messages
+from kinfolk.kit.module import modules
 
-MODULES: tuple[Module, ...] = (citizens.MODULE, jobs.MODULE, messages.MODULE)
+MODULES = modules(
+    "kinfolk.modules.citizens",
+    "kinfolk.modules.students",
+    "kinfolk.modules.jobs",
+    "kinfolk.modules.messages",
+)

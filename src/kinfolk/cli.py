@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from cyclopts import App, CycloptsError, Parameter
@@ -25,6 +25,7 @@ from kinfolk.kit.settings import (
     FileSettings,
     LogSettings,
     MetricsSettings,
+    OutsideSettings,
     ProcessSettings,
     RoleSettings,
     ServingSettings,
@@ -135,10 +136,12 @@ def api(settings: ServingSettings = ServingSettings()) -> int:
 
 def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSettings) -> int:
     from kinfolk.kit import log, metrics
+    from kinfolk.kit.outside import know
     from kinfolk.kit.process import Child, Supervisor, become, listening
     from kinfolk.kit.role import role as beside
 
     database, web, process, logs = settings.database, settings.web, settings.process, settings.logs
+    know(timezone=settings.outside.timezone_url)
     with listening(web) as bound, metrics.shared_folder() as folder:
         from kinfolk.app import MODULES
         from kinfolk.kit.db import Database
@@ -301,12 +304,32 @@ def db(
 
 
 @app.command
+def new(what: Literal["module"], many: str, /, *, one: str | None = None) -> None:
+    """Make a module of your own in a checkout: table, API, jobs, messages, migration, tests and page.
+
+    Parameters
+    ----------
+    what
+        A module, which is made after the students.
+    many
+        Its name, in the plural: pets.
+    one
+        The singular, where it is not the plural without its s.
+    """
+    from kinfolk.new_module import CHECKOUT, new_module
+
+    for path in new_module(many, one):
+        print(path.relative_to(CHECKOUT))
+
+
+@app.command
 def settings(
     file: FileSettings = FileSettings(),
     database: DatabaseSettings = DatabaseSettings(),
     web: WebSettings = WebSettings(),
     cache: CacheSettings = CacheSettings(),
     amqp: AmqpSettings = AmqpSettings(),
+    outside: OutsideSettings = OutsideSettings(),
     process: ProcessSettings = ProcessSettings(),
     metrics: MetricsSettings = MetricsSettings(),
     logs: LogSettings = LogSettings(),
@@ -315,7 +338,7 @@ def settings(
     """Show every setting, its value and where it came from; passwords are masked."""
     rows = [
         (name, masked(name, getattr(group, name)), sources.origins.get(name, "default"))
-        for group in (file, database, web, cache, amqp, process, metrics, logs, client)
+        for group in (file, database, web, cache, amqp, outside, process, metrics, logs, client)
         for name in type(group).__dataclass_fields__
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]

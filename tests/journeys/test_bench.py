@@ -191,3 +191,15 @@ def test_an_interrupted_run_leaves_nothing_behind(folder: Path) -> None:
     assert time.monotonic() - begun < 40
     assert eventually(lambda: left_in(folder) == [])
     assert list(folder.iterdir()) == []
+
+
+def test_students_are_measured() -> None:
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}"}
+    command = [sys.executable, "-m", "bench.students", "1"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    rates = json.loads(done.stdout)
+    assert rates.keys() == {"GET", "POST"}
+    for rate in rates.values():
+        assert rate.keys() == {"a_second", "client_us", "api_us", "postgres_us"}
+        assert all(figure > 0 for figure in rate.values())

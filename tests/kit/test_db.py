@@ -4,6 +4,8 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
+from itertools import chain
+from typing import Any
 
 import asyncpg
 import httpx
@@ -211,3 +213,39 @@ def test_a_service_outlives_its_database() -> None:
                 assert "Traceback" not in service.log
         finally:
             postgres.stop()
+
+
+async def test_changes_that_come_together_are_one_transaction(small: Database) -> None:
+    batches: list[list[str]] = []
+
+    async def keep(conn: Connection, asked: list[str]) -> list[str | Exception]:
+        batches.append(asked)
+        await conn.execute("INSERT INTO words SELECT unnest($1::text[])", asked)
+        if "fatal" in asked:
+            raise ZeroDivisionError
+        return [KeyError(word) if word == "bad" else word.upper() for word in asked]
+
+    async def ask(*asked: str) -> list[Any]:
+        return await asyncio.gather(*(small.gathered_change(keep, word) for word in asked), return_exceptions=True)
+
+    assert await ask("first", "second", "third") == ["FIRST", "SECOND", "THIRD"]
+    bad, good = await ask("bad", "good")
+    assert (type(bad), good) == (KeyError, "GOOD")
+    assert [type(given) for given in await ask("fatal", "lost")] == [ZeroDivisionError] * 2
+    assert sorted(chain(*batches)) == ["bad", "fatal", "first", "good", "lost", "second", "third"]
+    assert len(batches) < 7, "some came together"
+    assert await words(small) == ["bad", "first", "good", "second", "third"]
+
+
+async def test_who_reads_together_sees_what_was_committed_before(small: Database) -> None:
+    async def count(conn: Connection, asked: list[str]) -> list[int]:
+        rows = await conn.fetch("SELECT word FROM words")
+        return [sum(row[0] == word for row in rows) for word in asked]
+
+    async def add_and_count(word: str) -> int:
+        async with small.connection() as conn:
+            await conn.execute("INSERT INTO words VALUES ($1)", word)
+        return await small.gathered(count, word)
+
+    assert await asyncio.gather(*(add_and_count(str(number)) for number in range(20))) == [1] * 20
+    assert await small.gathered(count, "nobody") == 0

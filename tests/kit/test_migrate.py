@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 from alembic.script import ScriptDirectory
+from sqlalchemy import BigInteger, Column, MetaData, Table, Text
 from tests.conftest import SERVERS, run_sql
 from tests.postgres_places import REPOSITORY
 from tests.running import kinfolk
@@ -278,3 +279,14 @@ def test_a_server_that_is_too_old_is_refused(fresh: str) -> None:
         migrate.upgrade(url)
     assert schema(fresh) == []
     migrate.upgrade(fresh)
+
+
+def test_a_first_revision_makes_the_tables_that_it_is_given() -> None:
+    pets = Table("pets", MetaData(), Column("pet_id", BigInteger, primary_key=True), Column("name", Text, index=True))
+    text = migrate.first_of([pets], "9999", "Pets")
+    assert text.startswith('"""Pets."""\n')
+    assert f"revision: str = '9999'\ndown_revision: str | Sequence[str] | None = '{REVISIONS[-1]}'\n" in text
+    up, down = text.split("def upgrade")[1].split("def downgrade")
+    assert up.index("op.create_table('pets'") < up.index("op.create_index(") < up.index("'pets', ['name']")
+    assert down.index("op.drop_index(") < down.index("op.drop_table('pets')")
+    assert "###" not in text

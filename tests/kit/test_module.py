@@ -2,7 +2,7 @@
 
 import sys
 
-from kinfolk.kit.module import Module
+from kinfolk.kit.module import Module, modules
 
 
 def test_a_module_loads_what_it_names() -> None:
@@ -27,3 +27,16 @@ def test_a_module_may_have_jobs_ticks_and_lanes() -> None:
     assert module.load_lanes() == ["a lane"]
     bare = Module(name="x", description="")
     assert (bare.load_jobs(), bare.load_ticks(), bare.load_lanes()) == ((), (), ())
+
+
+def test_the_faces_of_modules_are_found_by_name() -> None:
+    assert modules() == ()
+    found = modules("kinfolk.modules.students", "kinfolk.modules.citizens")
+    assert [module.name for module in found] == ["students", "citizens"]
+
+
+def test_a_module_names_what_roles_need() -> None:
+    (students,) = modules("kinfolk.modules.students")
+    assert "students.welcome" in [job.name for job in students.load_jobs()]
+    assert [tick.name for tick in students.load_ticks()] == ["students.touch"]
+    assert [lane.name for lane in students.load_lanes()] == ["example.main"]

@@ -1,12 +1,14 @@
 """Statements: compiled once, run by name."""
 
+from datetime import datetime, timedelta, timezone
+
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, Text, any_, bindparam, delete, func, insert, select
+from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, any_, bindparam, delete, func, insert, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.log import facts
-from kinfolk.kit.sql import param, sql
+from kinfolk.kit.sql import moment, param, sql
 
 towns = Table("towns", MetaData(), Column("town_id", Integer, primary_key=True), Column("name", Text))
 
@@ -83,3 +85,10 @@ def test_a_name_that_no_table_has_fails_at_once() -> None:
 def test_a_list_whose_length_only_the_call_knows_is_refused() -> None:
     with pytest.raises(AssertionError, match="any_"):
         sql(select(towns).where(towns.c.town_id.in_(bindparam("ids", expanding=True))))
+
+
+async def test_a_moment_is_written_in_utc_to_the_second(conn: Connection) -> None:
+    written = sql(select(moment(param("at", DateTime(timezone=True)))))
+    at = datetime(2020, 11, 21, 18, 4, 5, 999_999, tzinfo=timezone(timedelta(hours=3)))
+    assert await written.fetchval(conn, at=at) == "2020-11-21T15:04:05+00:00"
+    assert await written.fetchval(conn, at=None) is None

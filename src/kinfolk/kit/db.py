@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import perf_counter
 from typing import Any, TypeAlias, TypeVar
 
@@ -16,6 +16,7 @@ from kinfolk.kit.log import note, spent
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Ask = TypeVar("Ask")
 Given = TypeVar("Given")
+Together: TypeAlias = Callable[[Connection, list[Ask]], Awaitable[Sequence[Given | Exception]]]
 
 metadata = MetaData(
     naming_convention={
@@ -127,24 +128,6 @@ class Database:
         async with self.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
             yield conn
 
-    async def gathered(
-        self, operation: Callable[[Connection, list[Ask]], Awaitable[Sequence[Given | Exception]]], one: Ask
-    ) -> Given:
-        """What `operation` gives for `one`, whom it is given together with all others who wait for it.
-
-        It begins after this call did, so it sees all that was committed before. Raises what it gives in this place.
-        """
-        gathering = self._gatherings.get(operation)
-        if gathering is None:
-
-            async def together(asked: list[Any]) -> Sequence[Any]:
-                async with self.connection() as conn:
-                    return await operation(conn, asked)
-
-            gathering = self._gatherings[operation] = Gathering(together)
-        given: Given = await gathering.ask(one)
-        return given
-
     @asynccontextmanager
     async def apart(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
         """A connection beside the pool, to listen by. Raises what NOT_LET_IN says."""
@@ -155,6 +138,31 @@ class Database:
             yield conn
         finally:
             conn.terminate()  # nothing is under way, and a server that has gone would be waited for
+
+    async def gathered(self, operation: Together[Ask, Given], one: Ask) -> Given:
+        """What `operation` gives for `one`, whom it is given together with all others who wait for it.
+
+        It begins after this call did, so it sees all that was committed before. Raises what it gives in this place.
+        """
+        return await self._gathered(operation, one, self.connection)
+
+    async def gathered_change(self, operation: Together[Ask, Given], one: Ask) -> Given:
+        """As `gathered`, in one transaction for all of them: an exception that it raises undoes the work of all."""
+        return await self._gathered(operation, one, self.transaction)
+
+    async def _gathered(
+        self, operation: Together[Ask, Given], one: Ask, begin: Callable[[], AbstractAsyncContextManager[Connection]]
+    ) -> Given:
+        gathering = self._gatherings.get(operation)
+        if gathering is None:
+
+            async def together(asked: list[Ask]) -> Sequence[Given | Exception]:
+                async with begin() as conn:
+                    return await operation(conn, asked)
+
+            gathering = self._gatherings[operation] = Gathering(together)
+        given: Given = await gathering.ask(one)
+        return given
 
 
 def _is_lost(conn: Connection) -> bool:

@@ -57,6 +57,35 @@ class _Requests:
         self.seconds = 0.0
 
 
+class OutsideMetrics:
+    """Calls to outside services by service and outcome."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter, Histogram
+
+        self._calls = Counter(
+            "kinfolk_outside_calls_total",
+            "Calls to outside services, each with all its attempts; an outcome is `answered`, a problem, or `broken`.",
+            ("service", "outcome"),
+        )
+        self._seconds = Histogram(
+            "kinfolk_outside_call_seconds",
+            "Time that a call to an outside service took with all its attempts, in seconds.",
+            ("service",),
+            buckets=BOUNDS,
+        )
+
+    def count(self, service: str, outcome: str, seconds: float) -> None:
+        self._calls.labels(service, outcome).inc()
+        self._seconds.labels(service).observe(seconds)
+
+
+@cache
+def outside_metrics() -> OutsideMetrics:
+    """The one instance of this process, as `http_metrics`."""
+    return OutsideMetrics()
+
+
 def _durations() -> Any:
     from prometheus_client import Histogram
 

@@ -1,6 +1,7 @@
 """Migrations: Alembic, found wherever the package lies, on asyncpg, once however many start together."""
 
 import asyncio
+import re
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from typing import Any
 
 import asyncpg
 from alembic import command
+from alembic.autogenerate import render_python_code
 from alembic.config import CommandLine, Config
+from alembic.operations.ops import CreateIndexOp, CreateTableOp, MigrateOperation, UpgradeOps
 from alembic.script import write_hooks
 from alembic.util import CommandError
-from sqlalchemy import text
+from mako.template import Template
+from sqlalchemy import Table, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -24,6 +28,7 @@ from kinfolk.kit.revision import folder, head
 
 OLDEST_MAJOR = 15
 CONNECT_SECONDS = 10
+_NOTES = re.compile(r"^ *# ###.*\n", re.MULTILINE)
 LOCK = 7_305_811  # the key of the advisory lock, any number that nobody else takes
 
 
@@ -44,6 +49,25 @@ def _tidied(path: str, _options: Any) -> None:
     if ruff is not None:
         for words in (["check", "--fix"], ["format"]):
             subprocess.run([ruff, *words, "--quiet", path], check=True)
+
+
+def first_of(tables: Sequence[Table], revision: str, message: str) -> str:
+    """A revision after the head that makes these tables and their indexes, and no database is asked."""
+    makes: list[MigrateOperation] = [CreateTableOp.from_table(table) for table in tables]
+    makes += [CreateIndexOp.from_index(index) for table in tables for index in sorted(table.indexes, key=str)]
+    up = UpgradeOps(makes)
+    template = Template(filename=str(folder() / "script.py.mako"))  # noqa: S702  # makes Python of our own words
+    text: str = template.render(
+        message=message,
+        imports="",
+        up_revision=revision,
+        down_revision=head(),
+        branch_labels=None,
+        depends_on=None,
+        upgrades=render_python_code(up),
+        downgrades=render_python_code(up.reverse()),
+    )
+    return _NOTES.sub("", text)
 
 
 def upgrade(url: str) -> None:

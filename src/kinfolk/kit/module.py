@@ -47,6 +47,11 @@ class Module:
             import_module(self.tables)
 
 
+def modules(*packages: str) -> tuple[Module, ...]:
+    """The faces that these packages show."""
+    return tuple(resolve_name(f"{package}:MODULE") for package in packages)
+
+
 def _found(place: str | Sequence[Any]) -> Sequence[Any]:
     found: Sequence[Any] = resolve_name(place) if isinstance(place, str) else place
     return found

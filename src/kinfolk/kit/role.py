@@ -9,7 +9,7 @@ from threading import Thread
 
 import uvloop
 
-from kinfolk.kit import metrics
+from kinfolk.kit import metrics, outside
 from kinfolk.kit.db import Database
 from kinfolk.kit.ending import Missing
 from kinfolk.kit.settings import MetricsSettings
@@ -30,7 +30,7 @@ def role(db: Database, main: Main, grace_seconds: float, watched: socket.socket 
     async def until_told(on_ready: Callable[[], None]) -> None:
         ending = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
-        async with db, asyncio.timeout(None) as grace:
+        async with db, outside.connections(), asyncio.timeout(None) as grace:
             told = asyncio.ensure_future(_bound(ending, grace, grace_seconds))
             try:
                 await main(on_ready, ending)

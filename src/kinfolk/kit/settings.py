@@ -104,6 +104,13 @@ class AmqpSettings:
     """Seconds after which a failed message is tried again, such as 5,30,300. Default: as each lane says."""
 
 
+@Parameter(name="*", group="Outside services", show_env_var=True)
+@dataclass(frozen=True, kw_only=True)
+class OutsideSettings:
+    timezone_url: str | None = None
+    """The service that knows what time it is elsewhere. Without it: the machine's own zone data."""
+
+
 @Parameter(name="*", group="Process", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
@@ -151,6 +158,7 @@ class ServingSettings:
     web: WebSettings = field(default_factory=WebSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     amqp: AmqpSettings = field(default_factory=AmqpSettings)
+    outside: OutsideSettings = field(default_factory=OutsideSettings)
     process: ProcessSettings = field(default_factory=ProcessSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     file: FileSettings = field(default_factory=FileSettings)
@@ -174,12 +182,13 @@ GROUPS: tuple[type[Any], ...] = (
     WebSettings,
     CacheSettings,
     AmqpSettings,
+    OutsideSettings,
     ProcessSettings,
     MetricsSettings,
     LogSettings,
     ClientSettings,
 )
-SECRETS = frozenset({"pg_url", "redis_url", "amqp_url", "amqp_vhosts"})
+SECRETS = frozenset({"pg_url", "redis_url", "amqp_url", "amqp_vhosts", "timezone_url"})
 
 
 _PASSWORD = re.compile(r"(://[^:/?#@]*):.*@", re.DOTALL)  # up to the last @, for passwords may hold any sign

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 from asyncpg import Record
-from sqlalchemy import BindParameter, ClauseElement, bindparam
+from msgspec import Meta
+from sqlalchemy import BindParameter, ClauseElement, ColumnElement, bindparam, func, literal_column
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
@@ -13,12 +14,19 @@ from sqlalchemy.types import TypeEngine
 from kinfolk.kit.db import Connection
 from kinfolk.kit.log import spent
 
+Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2020-11-21T15:04:05+00:00"])]
+
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
 
 def param(name: str, type_: TypeEngine[Any] | type[TypeEngine[Any]] | None = None) -> BindParameter[Any]:
     """A value that the caller of the statement gives by this name."""
     return bindparam(name, type_=type_, required=True)
+
+
+def moment(column: ColumnElement[Any]) -> ColumnElement[str]:
+    """A timestamp as a `Moment`: our sessions are in UTC."""
+    return func.to_char(column, literal_column("""'YYYY-MM-DD"T"HH24:MI:SS"+00:00"'"""))
 
 
 class Statement:

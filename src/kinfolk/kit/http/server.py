@@ -12,6 +12,7 @@ import prometheus_client.multiprocess  # noqa: F401  # /metrics would load it la
 import uvicorn
 from litestar.types import ASGIApp
 
+from kinfolk.kit import outside
 from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.http.protocol import Protocol
@@ -64,7 +65,7 @@ def server(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: floa
 
         async def until_told() -> None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
-            async with db, cache or contextlib.nullcontext():
+            async with db, cache or contextlib.nullcontext(), outside.connections():
                 await server.serve(sockets=[bound])
             http_metrics().share()
 

@@ -1,0 +1,115 @@
+"""The HTTP face of students."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from kinfolk.kit.http import Answer, Header, Request, delete, get, patch, post
+from kinfolk.kit.http.answers import InvalidQuery
+from kinfolk.kit.http.bodies import UNREADABLE
+from kinfolk.modules.students.students import (
+    NewStudent,
+    NoSuchStudent,
+    Page,
+    Student,
+    add_students,
+    find_students,
+    list_students,
+    remove_student,
+    rename_student,
+)
+from kinfolk.modules.students.timezone import REFUSED, Clock, Place, read_clock
+
+Success = Annotated[bool, Meta(examples=[True])]
+ANNA = Student(1, "Anna", True, "2020-11-21T15:04:05+00:00", "2020-11-21T15:04:05+00:00")
+
+
+class OneStudent(Struct, kw_only=True):
+    """A student as it now stands."""
+
+    success: Success = True
+    result: Student
+
+
+class StudentList(Struct, kw_only=True):
+    """Active students by id."""
+
+    success: Success = True
+    result: list[Student]
+
+
+class OneClock(Struct, kw_only=True):
+    """What time it is there."""
+
+    success: Success = True
+    result: Clock
+
+
+@post(
+    "/students",
+    takes=NewStudent,
+    sent=NewStudent("Anna"),
+    gives={201: OneStudent},
+    given=OneStudent(result=ANNA),
+    refuses=UNREADABLE,
+    sets=[Header("Location", "Where the student is.", "/api/v1/students/1")],
+)
+async def post_student(request: Request) -> Answer:
+    """Add a student."""
+    new = await request.document(NewStudent)
+    student = await request.db.gathered_change(add_students, new)
+    location = request.place(f"/students/{student.student_id}")
+    return Answer.of(OneStudent(result=student), 201, headers={"location": location})
+
+
+@get("/students", asks=Page, gives={200: StudentList}, given=StudentList(result=[ANNA]), refuses=[InvalidQuery])
+async def get_students(request: Request) -> Answer:
+    """Active students by id."""
+    async with request.db.connection() as conn:
+        return Answer.of(StudentList(result=await list_students(conn, request.asked(Page))))
+
+
+@get("/students/{student_id}", gives={200: OneStudent}, given=OneStudent(result=ANNA), refuses=[NoSuchStudent])
+async def get_student(request: Request) -> Answer:
+    """One student, active or not."""
+    student = await request.db.gathered(find_students, request.number("student_id", NoSuchStudent))
+    return Answer.of(OneStudent(result=student))
+
+
+@patch(
+    "/students/{student_id}",
+    takes=NewStudent,
+    sent=NewStudent("Anna"),
+    gives={200: OneStudent},
+    given=OneStudent(result=ANNA),
+    refuses=(*UNREADABLE, NoSuchStudent),
+)
+async def patch_student(request: Request) -> Answer:
+    """Rename a student."""
+    student_id = request.number("student_id", NoSuchStudent)
+    change = await request.document(NewStudent)
+    async with request.db.transaction() as conn:
+        return Answer.of(OneStudent(result=await rename_student(conn, student_id, change)))
+
+
+@delete("/students/{student_id}", gives={204: None}, refuses=[NoSuchStudent])
+async def delete_student(request: Request) -> Answer:
+    """Remove a student, who can still be found by id."""
+    async with request.db.transaction() as conn:
+        await remove_student(conn, request.number("student_id", NoSuchStudent))
+    return Answer(status=204)
+
+
+@get(
+    "/timezone",
+    asks=Place,
+    gives={200: OneClock},
+    given=OneClock(result=Clock("Europe/Moscow", "2020-11-21T18:04:05+03:00")),
+    refuses=[InvalidQuery, *REFUSED],
+)
+async def get_timezone(request: Request) -> Answer:
+    """What time it is elsewhere."""
+    return Answer.of(OneClock(result=await read_clock(request.asked(Place))))
+
+
+ROUTES = [post_student, get_students, get_student, patch_student, delete_student, get_timezone]
