@@ -71,7 +71,7 @@ class Gathering(Generic[Ask, Given]):
             self._waiting.clear()
 
     async def _wait_for_others(self) -> None:
-        """Whoever was answered a moment ago asks again in a moment: else rounds of one and of all others would take turns.
+        """Whoever was answered a moment ago asks again in a moment; rounds of one and of all others would take turns.
 
         So a round waits, for a part of the time that the last one took, until as many are here as were then.
         """
