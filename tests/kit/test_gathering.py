@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from kinfolk.kit import gathering as gathering_module
 from kinfolk.kit.gathering import Gathering
 from kinfolk.kit.log import facts, note, spent
 
@@ -54,8 +55,10 @@ async def test_those_who_ask_at_once_are_together_at_once() -> None:
     assert doubling.rounds == [[1, 2, 3]]
 
 
-async def test_whoever_asks_again_in_a_moment_is_waited_for() -> None:
+async def test_whoever_asks_again_in_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it, rounds of one and of all others take turns."""
+    monkeypatch.setattr(gathering_module, "PATIENCE", 20)
+    monkeypatch.setattr(gathering_module, "MOST_PATIENCE_SECONDS", 1)
     rounds: list[list[int]] = []
 
     async def slowly(numbers: list[int]) -> list[int]:
@@ -69,7 +72,8 @@ async def test_whoever_asks_again_in_a_moment_is_waited_for() -> None:
 
     gathering = Gathering(slowly)
     first = asyncio.create_task(ask_again_and_again(1))
-    await asyncio.sleep(0.001)
+    while not rounds:
+        await asyncio.sleep(0)
     await asyncio.gather(first, *map(ask_again_and_again, (2, 3)))
     assert [sorted(each) for each in rounds] == [[1], [1, 2, 3], [1, 2, 3], [2, 3]]
 
