@@ -322,6 +322,22 @@ async def test_a_worker_outlives_the_loss_of_its_connections(db: Database, monke
     assert (await marks(db, "cut"), await marks(db, "later")) == (1, 1)
 
 
+async def test_a_connection_that_is_lost_is_no_accident_of_the_job(db: Database, lines: Lines) -> None:
+    job_id = await owed(db, mark, word="lost", seconds=0.5)
+    async with working(db):
+        await reaches(db, job_id, "running")
+        async with db.connection() as conn:
+            await conn.fetch(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND state = 'idle in transaction'"
+            )
+        assert (await reaches(db, job_id, "done")).attempts == 2
+    assert [line["outcome"] for line in lines.of(job_id)] == ["held", "done"]
+    assert await marks(db, "lost") == 1
+    async with db.connection() as conn:
+        assert await conn.fetchval("SELECT accidents FROM jobs WHERE job_id = $1", job_id) == 0
+
+
 async def test_what_the_queue_holds_as_failed_is_taken_up_again(db: Database) -> None:
     job_id = await owed(db, mark, word="held")
     async with db.connection() as conn:
