@@ -56,7 +56,7 @@ class Gathering(Generic[Ask, Given]):
         batch: list[_Question[Ask, Given]] = []
         try:
             while self._waiting:
-                # await self._wait_for_others()
+                await self._wait_for_others()
                 batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
                 batch = [(one, answer) for one, answer in batch if not answer.done()]
                 if batch:
