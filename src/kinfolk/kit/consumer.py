@@ -56,24 +56,21 @@ class _Link:
         self._lanes = lanes
         self._amqp = amqp
         self._ending = ending
+        self._pause = FIRST_PAUSE_SECONDS
 
     async def keep(self) -> None:
         """Work until told to end. While RabbitMQ is away, try again after growing pauses."""
-        pause = FIRST_PAUSE_SECONDS
         while not self._ending.is_set():
-            begun = perf_counter()
             try:
                 async with connected(self._address) as connection:
                     await self._work(connection)
             except AWAY as error:
-                if perf_counter() - begun > LONGEST_PAUSE_SECONDS:
-                    pause = FIRST_PAUSE_SECONDS
                 line = {"event": "broker_away", "lanes": ",".join(lane.name for lane in self._lanes)}
-                log.write_line(line | {"reason": reason(error), "again_seconds": pause}, logging.WARNING)
+                log.write_line(line | {"reason": reason(error), "again_seconds": self._pause}, logging.WARNING)
                 self.is_tried.set()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._ending.wait(), pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                    await asyncio.wait_for(self._ending.wait(), self._pause)
+                self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
 
     async def _work(self, connection: aiormq.Connection) -> None:
         """Returns when told to end and all that arrived is done; raises one of AWAY when the connection is lost."""
@@ -86,6 +83,7 @@ class _Link:
                 work = _LaneWork(self._db, lane, channel, delays_seconds)
                 working.append(asyncio.ensure_future(work.run(self._ending)))
             self.is_tried.set()
+            self._pause = FIRST_PAUSE_SECONDS
             await _first_of(_lost(connection), asyncio.gather(*working))
         finally:
             await _cancelled(*working)
@@ -239,7 +237,7 @@ class _LaneWork:
 async def _lost(what: aiormq.Connection | Channel) -> None:
     """Raises what it was lost by."""
     await what.closing
-    raise aiormq.exceptions.ConnectionClosed(0, "closed")
+    raise aiormq.exceptions.ConnectionClosed(0, "closed")  # pragma: no cover  # it was lost by something
 
 
 async def _first_of(*awaited: Coroutine[Any, Any, Any] | asyncio.Future[Any]) -> None:
