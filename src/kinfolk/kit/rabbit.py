@@ -50,7 +50,7 @@ class BrokerAway(problems.Unavailable):
     """RabbitMQ does not answer just now."""
 
 
-class NoBroker(problems.Unavailable):
+class NoBroker(problems.NotFound):
     """No RabbitMQ is configured."""
 
 
