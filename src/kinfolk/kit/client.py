@@ -1,6 +1,8 @@
 """What the commands share that talk to a running service: its address, the token, and refusals in plain words."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import msgspec
@@ -8,6 +10,9 @@ import msgspec
 from kinfolk import __version__
 from kinfolk.kit.ending import FAILED, Ended, Missing, WrongSetting
 from kinfolk.kit.problems import BadPlace
+from kinfolk.kit.settings import ClientSettings
+
+T = TypeVar("T")
 
 # An import of 10,000 citizens takes a second; on a machine that has much else to do, some more.
 TIMEOUT = httpx.Timeout(120, connect=5)
@@ -82,6 +87,28 @@ def refused(answer: httpx.Response) -> Ended:
     if (left := refusal.error_count - len(refusal.errors)) > 0:
         lines.append(f"  and {left} more")
     return Ended(FAILED, "\n".join(printable(line) for line in lines if line))
+
+
+def asked(
+    method: str, path: str, client: ClientSettings, query: Mapping[str, str | int] | None = None
+) -> httpx.Response:
+    """What the service that the settings name answers. Raises Ended where it refuses, Missing where none is."""
+    with connect(client.api_url, client.token_file) as service:
+        try:
+            answer = service.request(method, path, params=query)
+        except httpx.TransportError:
+            raise nobody_there(service) from None
+    if not answer.is_success:
+        raise refused(answer)
+    return answer
+
+
+def read_answer(answer: httpx.Response, shape: type[T]) -> T:
+    """Raises Ended where it was not Kinfolk who answered."""
+    try:
+        return msgspec.json.decode(answer.content, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise refused(answer) from None
 
 
 def printable(text: str) -> str:

@@ -16,7 +16,9 @@ DAY_OLD = "UPDATE students SET updated_at = now() - interval '1 day'"
 
 async def added(db: Database, *names: str) -> list[int]:
     async with db.transaction() as conn:
-        return [student.student_id for student in await add_students(conn, [NewStudent(name) for name in names])]
+        return [
+            student.student_id for student in await add_students(conn, [(NewStudent(name), None) for name in names])
+        ]
 
 
 async def rows(db: Database, query: str, *arguments: Any) -> list[Any]:
@@ -56,7 +58,7 @@ async def test_who_is_not_added_is_not_welcomed(db: Database) -> None:
 
     async def fail() -> None:
         async with db.transaction() as conn:
-            await add_students(conn, [NewStudent("Anna")])
+            await add_students(conn, [(NewStudent("Anna"), None)])
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

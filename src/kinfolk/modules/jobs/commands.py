@@ -1,17 +1,14 @@
 """The operator's commands: `kinfolk jobs list`, `show` and `cancel`."""
 
 from datetime import datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-import httpx
 import msgspec
 from cyclopts import App, Parameter
 
-from kinfolk.kit.client import connect, nobody_there, printable, refused
+from kinfolk.kit.client import asked, printable, read_answer
 from kinfolk.kit.ending import OK, ends_plainly
 from kinfolk.kit.settings import ClientSettings, FileSettings, whole
-
-T = TypeVar("T")
 
 app = App("jobs", help="Look after jobs: list, show, cancel.")
 
@@ -48,8 +45,8 @@ def list_jobs(
 ) -> int:
     """List jobs by number: number, status, name, attempts, progress, what went wrong."""
     query = {"kind": kind, "status": status, "after": after, "limit": limit}
-    answer = _asked("GET", "api/v1/jobs", client, {name: value for name, value in query.items() if value is not None})
-    for job in _read(answer, list[Job]):
+    answer = asked("GET", "api/v1/jobs", client, {name: value for name, value in query.items() if value is not None})
+    for job in read_answer(answer, list[Job]):
         print(_line(job))
     return OK
 
@@ -64,8 +61,8 @@ def show(
     settings: FileSettings = FileSettings(),
 ) -> int:
     """Show all that is known of a job, as JSON."""
-    answer = _asked("GET", f"api/v1/jobs/{job_id}", client)
-    _read(answer, Job)
+    answer = asked("GET", f"api/v1/jobs/{job_id}", client)
+    read_answer(answer, Job)
     for line in msgspec.json.format(answer.content, indent=2).decode().splitlines():
         print(printable(line))
     return OK
@@ -81,27 +78,8 @@ def cancel(
     settings: FileSettings = FileSettings(),
 ) -> int:
     """Ask a job to stop; shows how it then stands."""
-    print(_line(_read(_asked("DELETE", f"api/v1/jobs/{job_id}", client), Job)))
+    print(_line(read_answer(asked("DELETE", f"api/v1/jobs/{job_id}", client), Job)))
     return OK
-
-
-def _asked(method: str, path: str, client: ClientSettings, query: dict[str, str | int] | None = None) -> httpx.Response:
-    with connect(client.api_url, client.token_file) as service:
-        try:
-            answer = service.request(method, path, params=query)
-        except httpx.TransportError:
-            raise nobody_there(service) from None
-    if not answer.is_success:
-        raise refused(answer)
-    return answer
-
-
-def _read(answer: httpx.Response, shape: type[T]) -> T:
-    """Raises Ended where it was not Kinfolk who answered."""
-    try:
-        return msgspec.json.decode(answer.content, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise refused(answer) from None
 
 
 def _line(job: Job) -> str:

@@ -1,17 +1,15 @@
 """The operator's commands: `kinfolk messages parked`, `replay` and `drop`."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated
 from urllib.parse import quote
 
-import httpx
 import msgspec
 from cyclopts import App, Parameter
 
-from kinfolk.kit.client import connect, nobody_there, printable, refused
+from kinfolk.kit.client import asked, printable, read_answer
 from kinfolk.kit.ending import OK, ends_plainly
 from kinfolk.kit.settings import ClientSettings, FileSettings
 
-T = TypeVar("T")
 LONGEST_BODY_SHOWN = 200
 
 app = App("messages", help="Look after messages that were parked: parked, replay, drop.")
@@ -60,7 +58,7 @@ def parked(
 ) -> int:
     """List parked messages: lane, id, when, attempts, why, every bad place, and how the body begins."""
     query = {"limit": str(limit)} | ({} if lane is None else {"lane": lane})
-    for message in _read(_asked("GET", "api/v1/messages/parked", client, query), list[Parked]):
+    for message in read_answer(asked("GET", "api/v1/messages/parked", client, query), list[Parked]):
         print(printable(f"{message.lane}  {message.id}  {message.parked_at or '-'}  attempts {message.attempts}"))
         print(printable(f"    {message.reason}"))
         wrong = message.problem or Wrong()
@@ -85,8 +83,8 @@ def replay(
 ) -> int:
     """Send parked messages of a lane back to work: those parked now, or one."""
     path = f"api/v1/messages/parked/{quote(lane, safe='')}/replay"
-    answer = _asked("POST", path, client, {} if message_id is None else {"id": message_id})
-    print(f"replayed {_read(answer, Replayed).replayed}")
+    answer = asked("POST", path, client, {} if message_id is None else {"id": message_id})
+    print(f"replayed {read_answer(answer, Replayed).replayed}")
     return OK
 
 
@@ -101,25 +99,6 @@ def drop(
     settings: FileSettings = FileSettings(),
 ) -> int:
     """Forget a parked message."""
-    _asked("DELETE", f"api/v1/messages/parked/{quote(lane, safe='')}/{quote(message_id, safe='')}", client)
+    asked("DELETE", f"api/v1/messages/parked/{quote(lane, safe='')}/{quote(message_id, safe='')}", client)
     print(printable(f"dropped {message_id}"))
     return OK
-
-
-def _asked(method: str, path: str, client: ClientSettings, query: dict[str, str] | None = None) -> httpx.Response:
-    with connect(client.api_url, client.token_file) as service:
-        try:
-            answer = service.request(method, path, params=query)
-        except httpx.TransportError:
-            raise nobody_there(service) from None
-    if not answer.is_success:
-        raise refused(answer)
-    return answer
-
-
-def _read(answer: httpx.Response, shape: type[T]) -> T:
-    """Raises Ended where it was not Kinfolk who answered."""
-    try:
-        return msgspec.json.decode(answer.content, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise refused(answer) from None

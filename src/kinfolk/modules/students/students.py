@@ -69,10 +69,11 @@ REMOVED = sql(
 )
 
 
-async def add_students(conn: Connection, new: Sequence[NewStudent]) -> list[Student]:
-    """Add students in this order, and owe each a welcome."""
-    added = [Student(*row) for row in await ADDED.fetch(conn, names=[one.name for one in new])]
-    await welcome.later_each(conn, [{"student_id": student.student_id} for student in added])
+async def add_students(conn: Connection, new: Sequence[tuple[NewStudent, str | None]]) -> list[Student]:
+    """Add students in this order, each with the id of the request that it goes back to, and owe each a welcome."""
+    added = [Student(*row) for row in await ADDED.fetch(conn, names=[one.name for one, _ in new])]
+    welcomes = [{"student_id": student.student_id} for student in added]
+    await welcome.later_each(conn, welcomes, request_ids=[request_id for _, request_id in new])
     return added
 
 
