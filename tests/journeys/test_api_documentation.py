@@ -32,7 +32,7 @@ def page(service_url: str) -> Iterator[Page]:
 def test_a_get_can_be_tried_out(page: Page, service_url: str) -> None:
     page.goto(f"{service_url}/docs")
     expect(page.get_by_role("heading", name="Kinfolk")).to_be_visible()
-    expect(page.locator(".opblock")).to_have_count(16)
+    expect(page.locator(".opblock")).to_have_count(22)
     expect(page.locator(".errors-wrapper")).to_have_count(0)
     health = page.locator(".opblock", has_text="/health").first
     health.locator(".opblock-summary").click()

@@ -26,6 +26,7 @@ def ready(machine: Machine) -> Iterator[Machine]:
         "/usr/bin/curl",
         "/usr/bin/make",
         "/usr/bin/redis-server",
+        "/usr/lib/rabbitmq/lib/rabbitmq_server-3.10.8/sbin/rabbitmq-server",
         "/usr/lib/x86_64-linux-gnu/libatomic.so.1",
         "/usr/sbin/nginx",
         "/usr/lib/postgresql/15/bin/postgres",

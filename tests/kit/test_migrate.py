@@ -290,3 +290,8 @@ def test_a_first_revision_makes_the_tables_that_it_is_given() -> None:
     assert up.index("op.create_table('pets'") < up.index("op.create_index(") < up.index("'pets', ['name']")
     assert down.index("op.drop_index(") < down.index("op.drop_table('pets')")
     assert "###" not in text
+
+
+def test_a_new_revision_takes_the_next_number_unless_told() -> None:
+    assert migrate.read_words(["revision", "-m", "pets"]).rev_id == f"{int(REVISIONS[-1]) + 1:04d}"
+    assert migrate.read_words(["revision", "-m", "pets", "--rev-id", "7"]).rev_id == "7"

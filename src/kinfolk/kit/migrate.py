@@ -84,6 +84,8 @@ def read_words(words: Sequence[str]) -> Namespace:
         raise WrongSetting("kinfolk db takes the words of Alembic, such as: upgrade head") from end
     if not hasattr(order, "cmd"):
         raise WrongSetting(line.parser.format_help().rstrip())
+    if getattr(order, "rev_id", "") is None:  # a new revision: they are numbered
+        order.rev_id = f"{int(head()) + 1:04d}"
     return order
 
 
@@ -94,8 +96,6 @@ def run(url: str, order: Namespace) -> None:
     Alembic refuses.
     """
     order.raiseerr = True
-    if getattr(order, "rev_id", "") is None:  # a new revision: they are numbered
-        order.rev_id = f"{int(head()) + 1:04d}"
     try:
         CommandLine().run_cmd(config(url, order), order)
     except CommandError as error:

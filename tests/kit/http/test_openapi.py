@@ -11,6 +11,7 @@ import time_machine
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from tests.kit.http.conftest import PLANTED
+from tests.postgres_places import REPOSITORY
 
 from kinfolk.app import MODULES
 from kinfolk.kit.http import Answer, Request, get
@@ -191,3 +192,9 @@ def test_two_shapes_of_one_name_are_two_schemas() -> None:
         name = media["schema"]["$ref"].removeprefix("#/components/schemas/")
         properties.append(list(document["components"]["schemas"][name]["properties"]))
     assert properties == [["one"], ["two"]]
+
+
+async def test_the_schema_of_messages_is_served_as_it_is_committed(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/schema/asyncapi.json")
+    assert answer.content == (REPOSITORY / "asyncapi.json").read_bytes()
+    assert answer.json()["channels"].keys() == {"imports.main", "example.main"}

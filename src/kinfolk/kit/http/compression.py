@@ -89,13 +89,8 @@ def _preferred(accept: bytes) -> str | None:
 
 
 def _is_packable(headers: Any) -> bool:
-    kind = b""
-    for name, value in headers:
-        if name == b"content-type":
-            kind = value
-        elif name == b"content-encoding":
-            return False
-    return kind.startswith(_PACKABLE)
+    names = dict(headers)
+    return b"content-encoding" not in names and names.get(b"content-type", b"").startswith(_PACKABLE)
 
 
 def _seen(headers: Any, asked: Any) -> list[tuple[bytes, bytes]]:
