@@ -55,9 +55,9 @@ def test_what_was_missed_is_skipped_or_caught_up() -> None:
 
 
 @pytest.mark.parametrize("line", ["nonsense", "61 * * * *", "", "* * * *", "0 0 31 2 *", None])
-def test_a_bad_line_stops_at_load_with_its_name(line: Any) -> None:
+def test_a_bad_line_stops_at_load_with_its_name(db: Database, line: Any) -> None:
     with pytest.raises(WrongSetting, match=r"the tick students\.touch "):
-        Tick("students.touch", line, ticked)
+        scheduler(db, [EVERY_SECOND, Tick("students.touch", line, ticked)])
 
 
 def test_two_of_one_name_stop_at_load(db: Database) -> None:

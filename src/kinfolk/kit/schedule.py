@@ -13,7 +13,6 @@ from random import getrandbits
 from time import perf_counter
 from typing import Any, Literal
 
-from croniter import CroniterError, croniter
 from msgspec import Struct
 from sqlalchemy import BigInteger, Column, DateTime, PrimaryKeyConstraint, Table, Text, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -59,7 +58,7 @@ TICKS = sql(
 
 @dataclass(frozen=True)
 class Tick:
-    """A job that is owed at each moment of a cron line. Raises WrongSetting for a line that is none.
+    """A job that is owed at each moment of a cron line.
 
     Where nobody was there to owe it in time, `missed` says whether it is skipped or caught up on.
     """
@@ -70,15 +69,14 @@ class Tick:
     missed: Literal["skip", "catch up"] = "skip"
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    def after(self, moment: datetime) -> datetime:
+        """When it is due next, after `moment`. Raises WrongSetting for a line that is none."""
+        from croniter import CroniterError, croniter  # takes up 3 MB, and only a scheduler looks at the clock
+
         try:
-            croniter(self.line).get_next()
+            following: datetime = croniter(self.line, moment).get_next(datetime)
         except (CroniterError, AttributeError) as error:
             raise WrongSetting(f"the cron line of the tick {self.name} cannot be: {self.line!r}: {error}") from None
-
-    def after(self, moment: datetime) -> datetime:
-        """When it is due next, after `moment`."""
-        following: datetime = croniter(self.line, moment).get_next(datetime)
         return following
 
     def coming(self, last: datetime, now: datetime) -> datetime:
@@ -112,7 +110,9 @@ async def owe(conn: Connection, tick: Tick, due_at: datetime) -> int | None:
 
 
 def scheduler(db: Database, every: Sequence[Tick]) -> Main:
-    """The work of `kinfolk schedule`. Raises WrongSetting where two ticks have one name."""
+    """The work of `kinfolk schedule`. Raises WrongSetting for two ticks of one name and a bad line."""
+    for tick in every:
+        tick.after(datetime.now(UTC))
     names = [tick.name for tick in every]
     for name in names:
         if names.count(name) > 1:
