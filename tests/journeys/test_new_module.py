@@ -79,7 +79,7 @@ def test_a_new_module_is_green_at_once(copy: Path) -> None:
     assert {f"src/kinfolk/modules/owls/{piece}.py" for piece in [*PIECES, "owls"]} | {"docs/modules/owls.md"} < new
     (migration,) = (path for path in new if path.startswith("src/kinfolk/migrations/"))
     assert migration.endswith("_owls.py")
-    assert {"tests/modules/owls/test_api.py", "tests/modules/owls/test_jobs.py"} < new
+    assert {"tests/modules/owls/test_owls_api.py", "tests/modules/owls/test_owls_jobs.py"} < new
     assert new < set(made.stdout.split())
     words = {path: (copy / path).read_text() for path in new}
     for path, text in words.items():
@@ -98,7 +98,7 @@ def test_a_new_module_is_green_at_once(copy: Path) -> None:
     assert green.returncode == 0, green.stdout + green.stderr
     broken = "src/kinfolk/modules/owls/owls.py"
     (copy / broken).write_text(words[broken].replace('"owl_id": "id", ', ""))
-    red = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/modules/owls/test_api.py")
+    red = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/modules/owls/test_owls_api.py")
     assert red.returncode == 1, red.stdout + red.stderr
 
 

@@ -197,4 +197,4 @@ def test_two_shapes_of_one_name_are_two_schemas() -> None:
 async def test_the_schema_of_messages_is_served_as_it_is_committed(client: httpx.AsyncClient) -> None:
     answer = await client.get("/schema/asyncapi.json")
     assert answer.content == (REPOSITORY / "asyncapi.json").read_bytes()
-    assert answer.json()["channels"].keys() == {"imports.main", "example.main"}
+    assert answer.json()["channels"].keys() >= {"imports.main", "example.main"}
