@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
-from tests.conftest import SERVERS
+
+# `client` and `db` anew, for this folder's own pg_url: else whoever comes later could be given its database.
+from tests.conftest import SERVERS, client, db  # noqa: F401
 
 
 @pytest.fixture(scope="session", params=SERVERS)
