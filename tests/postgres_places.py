@@ -115,7 +115,7 @@ def is_alive(pid: int) -> bool:
     """Whether a process has this pid, a zombie not counted."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
