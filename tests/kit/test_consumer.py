@@ -87,6 +87,7 @@ async def test_without_an_id_nothing_is_promised(channel: AbstractChannel, notes
     for _ in range(2):
         await send_body(channel, b'{"words":"no id"}', raw=b"\x10\x00\x02")
     await are_noted(notes_url, 2)
+    assert await noted(notes_url) == Counter({"no id": 2})
 
 
 @pytest.mark.parametrize(

@@ -121,5 +121,8 @@ async def test_listing_by_kind_status_and_number(db: Database) -> None:
         assert len(await list_jobs(conn, kind="tests.parent", status="queued", after=first - 1)) == 3
 
 
-async def test_progress_outside_a_job_is_nothing() -> None:
-    await progress(1, 2)
+async def test_progress_outside_a_job_is_nothing(db: Database) -> None:
+    async with db.connection() as conn:
+        before = await list_jobs(conn)
+        assert await progress(1, 2) is None  # type: ignore[func-returns-value]
+        assert await list_jobs(conn) == before

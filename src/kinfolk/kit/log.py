@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
-from select import PIPE_BUF
 from threading import Thread
 from time import sleep, time
 from typing import Any, TypeAlias
@@ -164,7 +163,7 @@ class _Stream(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._most_bytes = STROKE_BYTES if _is_file(STDERR) else PIPE_BUF
+        self._most_bytes = STROKE_BYTES if _is_file(STDERR) else select.PIPE_BUF
         self._lines: list[bytes] = []
         self._size = 0
 
@@ -282,7 +281,7 @@ class Lines(structlog.stdlib.ProcessorFormatter):
 
     def rendered(self, created: float, level: str, event: dict[str, Any]) -> str:
         """A line with its moment; `created` in seconds since 1970."""
-        return self._render({"timestamp": _moment(created), "level": level, **event})
+        return self._render({"timestamp": _moment(int(created * 1_000)), "level": level, **event})
 
 
 _ANY_LINE = logging.LogRecord("kinfolk", logging.INFO, "", 0, "", None, None).__dict__ | {"relativeCreated": 0.0}
@@ -385,19 +384,15 @@ def _plain(value: Any) -> str:
 
 def _timed(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
     """The moment of the event, not of the writing, and the level come first."""
-    record = event.pop("_record")
+    moment = _moment(int(event.pop("_record").created * 1_000))
     event.pop("_from_structlog", None)
-    return {"timestamp": _moment(record.created), "level": event.pop("level"), "event": event.pop("event"), **event}
-
-
-def _moment(created: float) -> str:
-    """When it happened: UTC, ISO 8601, milliseconds."""
-    return _millisecond(int(created * 1_000))
+    return {"timestamp": moment, "level": event.pop("level"), "event": event.pop("event"), **event}
 
 
 @lru_cache(maxsize=64)
-def _millisecond(moment: int) -> str:
-    return f"{_second(moment // 1_000)}.{moment % 1_000:03d}Z"
+def _moment(milliseconds: int) -> str:
+    """When it happened: UTC, ISO 8601."""
+    return f"{_second(milliseconds // 1_000)}.{milliseconds % 1_000:03d}Z"
 
 
 @lru_cache(maxsize=2)
