@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -23,6 +24,10 @@ from tests.postgres_places import DEBIAN_15
 from tests.rabbit_node import VHOSTS, end_rabbit, shared_rabbit
 from tests.redis_server import RedisServer
 from tests.running import Service
+
+# Run in the background of a script, we and all we start would ignore Ctrl-C, and its tests could not hold.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEMPLATE = "kinfolk_template"
 SERVERS: dict[str, Path | None] = {"embedded": None, "debian15": DEBIAN_15}
