@@ -36,6 +36,7 @@ from kinfolk.kit.settings import (
 
 if TYPE_CHECKING:
     from kinfolk.kit.cache import Cache
+    from kinfolk.kit.compiled import Compiled
     from kinfolk.kit.embedded_postgres import EmbeddedPostgres
     from kinfolk.kit.rabbit import Amqp
     from kinfolk.roles import Role
@@ -112,18 +113,27 @@ def _check_url(name: str, url: str, likeness: str, *schemes: str) -> None:
 @app.command
 def up(settings: ServingSettings = ServingSettings()) -> int:
     """Start everything: the database, its migrations, the API and its pages, and the roles beside it."""
-    from kinfolk.kit.errand import run_aside
-
     check_redis_url(settings.cache)
     with database_url(settings.database, settings.process.user) as (url, mend):
-        run_aside(partial(_upgrade, url))
+        _load_statements(upgraded_url=url)
         return _serve("up", url, mend, settings)
 
 
-def _upgrade(url: str) -> None:
-    from kinfolk.kit.migrate import upgrade
+def _load_statements(upgraded_url: str | None = None) -> None:
+    """Compile the modules' statements aside, and there, too, bring a database to the head of the history."""
+    from kinfolk.kit.compiled import compiled, stand_in
+    from kinfolk.kit.errand import run_aside
 
-    upgrade(url)
+    def prepare() -> "Compiled":
+        from kinfolk.app import MODULES
+
+        if upgraded_url is not None:
+            from kinfolk.kit.migrate import upgrade
+
+            upgrade(upgraded_url)
+        return compiled(MODULES)
+
+    stand_in(run_aside(prepare))
 
 
 @app.command
@@ -131,6 +141,7 @@ def api(settings: ServingSettings = ServingSettings()) -> int:
     """Answer HTTP. The tables must be there: `kinfolk db upgrade head`."""
     check_redis_url(settings.cache)
     with database_url(settings.database, settings.process.user) as (url, mend):
+        _load_statements()
         return _serve("api", url, mend, settings)
 
 
@@ -257,6 +268,7 @@ def _run_role(name: str, load: "Role", settings: RoleSettings) -> int:
     ):
         from kinfolk.kit.db import Database
 
+        _load_statements()
         db = Database(url, size=settings.database.pool_size)
         child = Child(name, role(db, load(db), grace_seconds, watched))
         if settings.process.user is not None:
