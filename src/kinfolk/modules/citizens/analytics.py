@@ -33,6 +33,6 @@ async def find_percentiles(conn: Connection, import_id: int, today: date) -> tup
     if not rows:
         raise NoSuchImport(import_id=import_id)
     version, created_at, *_ = rows[0]
-    births = [(town, ordinals) for _, _, town, ordinals in rows if town is not None]
+    births = [(town, packed) for _, _, town, packed in rows if town is not None]
     note(towns=len(births))
     return Edition(version, created_at), age_percentiles(births, today)
