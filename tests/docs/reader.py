@@ -103,7 +103,9 @@ class Reader:
             ["bash", "-c", script], cwd=self.checkout, env=self.environment, timeout=120, check=False,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        assert done.returncode == 0, f"{words}\nended with {done.returncode} and said:\n{done.stdout}\n{self.log}"
+        assert done.returncode == 0, (
+            f"{words}\nended with {done.returncode} and said:\n{done.stdout[-2_000:]}\n{self.log[-2_000:]}"
+        )
         return done.stdout
 
     def _start(self, words: str) -> str:
@@ -118,8 +120,8 @@ class Reader:
         last_words = LAST_WORDS["api" if words.startswith("./run api") else "up"]
         deadline = time.monotonic() + SECONDS_TO_START
         while last_words not in self.log:
-            assert self._service.poll() is None, f"{words}\nended:\n{self.log}"
-            assert time.monotonic() < deadline, f"{words}\nis not up:\n{self.log}"
+            assert self._service.poll() is None, f"{words}\nended:\n{self.log[-2_000:]}"
+            assert time.monotonic() < deadline, f"{words}\nis not up:\n{self.log[-2_000:]}"
             time.sleep(0.05)
         return self.log.partition(last_words)[0] + last_words
 

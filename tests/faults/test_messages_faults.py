@@ -116,7 +116,7 @@ async def test_rabbitmq_ends_and_comes_back_under_300_messages_a_second(
         await asyncio.to_thread(node.start)
         await sending.more(600)
         await check_each_once(node.url(), notes_url, await sending.end())
-        assert "event=broker_away" in service.log
+        service.says("event=broker_away")
 
 
 async def test_postgresql_is_away_for_20_seconds_under_load(amqp_url: str) -> None:
@@ -132,7 +132,7 @@ async def test_postgresql_is_away_for_20_seconds_under_load(amqp_url: str) -> No
             assert await asyncio.to_thread(postgres.start) == url
             await sending.more(300)
             await check_each_once(amqp_url, url, await sending.end())
-            assert "outcome=delayed" not in service.log
+            service.never_said("outcome=delayed")
 
 
 async def test_two_consumers_share_the_work(amqp_url: str, notes_url: str) -> None:
@@ -141,6 +141,6 @@ async def test_two_consumers_share_the_work(amqp_url: str, notes_url: str) -> No
         async with channel_to(amqp_url) as channel:
             await asyncio.gather(*(send(channel, words) for words in sent + sent[:500]))  # some of them twice
         await check_each_once(amqp_url, notes_url, sent)
-    both = [log.count("outcome=done") for log in (one.log, two.log)]
+    both = [len(service.lines("outcome=done")) for service in (one, two)]
     assert min(both) > 0, both
     assert sum(both) == len(sent)

@@ -108,7 +108,7 @@ async def test_a_process_is_there_when_it_is_needed(service: Service) -> None:
     (reader,) = readers(service)
     assert await asyncio.to_thread(reader.wait, 20) in {0, None}
     assert (await post(service)).status_code == 201
-    assert "level=warning" not in service.log
+    service.never_said("level=warning")
 
 
 async def test_one_killed_during_copy_is_replaced_and_nothing_is_added_twice(
@@ -246,7 +246,7 @@ async def test_ctrl_c_lets_what_is_under_way_finish(url: str, conn: asyncpg.Conn
             await asyncio.sleep(0.3)
         assert [answer.status_code for answer in await asyncio.gather(*asking)] == [201, 201]
         assert await asyncio.to_thread(service.process.wait, 20) == 0
-        assert " level=error " not in service.log
+        service.never_said(" level=error ")
     assert len(family) == 2
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []

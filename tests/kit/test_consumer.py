@@ -15,7 +15,6 @@ from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 from tests.conftest import run_sql
 from tests.noting_product import MODULE, NOTES, other
-from tests.postgres_places import eventually
 from tests.rabbit_client import (
     PARKING,
     QUEUE,
@@ -138,9 +137,8 @@ async def test_an_accident_is_tried_again_after_each_delay_and_then_parked(
     assert (parked.header.properties.headers or {})["x-error"] == "ValueError: this note is poison"
     assert (parked.header.properties.headers or {})["x-attempt"] == 3
     assert await noted(notes_url) == Counter(good)
-    assert eventually(lambda: re.search(r" id=poisoned .*outcome=parked", consuming.log) is not None)
-    lines = [line for line in consuming.log.splitlines() if " id=poisoned " in line]
-    assert [re.findall(r"attempt=(\d) outcome=(\w+)", line)[0] for line in lines] == [
+    consuming.says(" id=poisoned .*outcome=parked")
+    assert [re.findall(r"attempt=(\d) outcome=(\w+)", line)[0] for line in consuming.lines(" id=poisoned ")] == [
         ("1", "delayed"),
         ("2", "delayed"),
         ("3", "parked"),
@@ -197,7 +195,7 @@ async def test_ten_messages_with_broken_headers(
 ) -> None:
     """Each is parked once as it fails, and the consumer lives on, on the same connection."""
     await are_waiting(channel, QUEUE, 0)
-    before = consuming.log.count("event=broker_away")
+    before = consuming.lines("event=broker_away")
     for name, properties in BROKEN.items():
         own = {"message_id": re.sub(r"\W", "-", name)} | properties
         await send(channel, "unwanted", **own)
@@ -211,7 +209,7 @@ async def test_ten_messages_with_broken_headers(
     assert shown["reason"] == "its headers leave no room for the reason: it stands in the log"
     await send(channel, "still here")
     await are_noted(notes_url, 1)
-    assert consuming.log.count("event=broker_away") == before
+    assert consuming.lines("event=broker_away") == before
 
 
 @pytest.mark.parametrize(
@@ -225,7 +223,7 @@ async def test_ten_messages_with_broken_headers(
 async def test_properties_that_cannot_be_read(
     amqp_url: str, channel: AbstractChannel, notes_url: str, broken: bytes, api: httpx.AsyncClient, consuming: Service
 ) -> None:
-    before = consuming.log.count("event=broker_away")
+    before = consuming.lines("event=broker_away")
     await send_body(channel, b'{"words":"broken"}', raw=broken)
     await are_waiting(channel, PARKING, 1)
     (shown,) = (await api.get("/api/v1/messages/parked")).json()
@@ -237,7 +235,7 @@ async def test_properties_that_cannot_be_read(
     await are_waiting(channel, PARKING, 0)
     await send(channel, "still here")
     await are_noted(notes_url, 1)
-    assert consuming.log.count("event=broker_away") == before
+    assert consuming.lines("event=broker_away") == before
 
 
 async def test_parked_messages_are_looked_at_sent_back_and_dropped(

@@ -350,7 +350,7 @@ def test_the_line_of_a_request(pg_url: str) -> None:
                 pass
         httpx.get(f"{service.url}/health")
         service.end()
-        first, second = (facts_of(line) for line in service.log.splitlines() if "event=request" in line)
+        first, second = map(facts_of, service.lines("event=request"))
     assert {key: first[key] for key in ("level", "id", "method", "path", "status")} == {
         "level": "info", "id": "mine", "method": "GET", "path": f"/imports/{2**62}/citizens", "status": "404"
     }  # fmt: skip

@@ -66,8 +66,8 @@ def test_sigterm_finishes_what_is_under_way(pg_url: str) -> None:
         assert service.process.poll() is None
         assert post.finish().startswith(b"HTTP/1.1 201 ")
         assert service.end() == 0
-        assert "event=request" in service.log
-        assert "killed" not in service.log
+        service.says("event=request")
+        service.never_said("killed")
         idle.close()
 
 
@@ -86,7 +86,7 @@ def test_a_worker_that_does_not_hear_is_killed_after_the_grace() -> None:
         os.kill(worker, signal.SIGSTOP)
         assert service.end() == 0
         assert not is_alive(worker)
-        assert re.search(r'level=warning event=killed roles="api 1"', service.log)
+        service.says('level=warning event=killed roles="api 1"')
 
 
 def test_a_second_signal_ends_at_once(pg_url: str) -> None:
@@ -207,13 +207,13 @@ def test_up_on_an_embedded_server(is_killed: bool, capsys: pytest.CaptureFixture
         data_dir = folder / "data"
         where = {"KINFOLK_DATA_DIR": str(data_dir), "TMPDIR": str(folder)}
         with Service("up", environment=where) as service:
-            assert eventually(lambda: "Ctrl-C ends it." in service.log)
+            service.says("Ctrl-C ends it.")
             for line in [
-                f"page           {service.url}/\n",
-                f"API            {service.url}/docs\n",
+                f"page           {service.url}/$",
+                f"API            {service.url}/docs$",
                 str(data_dir / "postgres.log"),
             ]:
-                assert line in service.log
+                service.says(line)
             assert httpx.get(f"{service.url}/ready").json()["migrations"] == "at head"
             citizens = {"citizens": [a_citizen(1)]}
             location = httpx.post(f"{service.url}/imports", json=citizens).headers["location"]

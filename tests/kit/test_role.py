@@ -12,7 +12,7 @@ from tests.running import Service, kinfolk
 @pytest.mark.parametrize("name", ["work", "schedule"])
 def test_it_says_that_it_is_ready_tells_its_metrics_and_ends_when_told(make_database: Any, name: str) -> None:
     with Service(name, "--metrics-port", "0", "--pg-url", make_database("role")) as service:
-        (ready,) = [line for line in service.log.splitlines() if line.startswith("ready ")]
+        (ready,) = service.lines("^ready ")
         words = dict(word.split("=") for word in ready.split()[1:])
         assert (words["role"], int(words["pid"])) == (name, service.process.pid)
         home = f"http://127.0.0.1:{words['metrics_port']}"
