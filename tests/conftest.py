@@ -3,9 +3,11 @@
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -16,7 +18,7 @@ import pytest
 
 from kinfolk.app import MODULES
 from kinfolk.kit.db import Database
-from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+from kinfolk.kit.embedded_postgres import ALWAYS, EmbeddedPostgres
 from kinfolk.kit.http.application import application
 from kinfolk.kit.migrate import upgrade
 from tests.postgres_places import DEBIAN_15
@@ -38,7 +40,9 @@ class Servers:
         self.running = [EmbeddedPostgres(self.folder / name, binaries=binaries) for name, binaries in SERVERS.items()]
         self.urls = {}
         for name, server in zip(SERVERS, self.running, strict=True):
-            url = server.start()
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setitem(ALWAYS, "fsync", "off")  # what outlives a crash is shown on servers of the tests' own
+                url = server.start()
             run_sql(url, f"CREATE DATABASE {TEMPLATE}")
             upgrade(renamed(url, TEMPLATE))
             self.urls[name] = url
@@ -67,6 +71,8 @@ def run_sql(url: str, *statements: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `./test &` does that, and children inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput") and not config.option.collectonly:
         config.servers = Servers()  # type: ignore[attr-defined]
 
@@ -110,20 +116,17 @@ def amqp_url(rabbit_url: str, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def make_database(server_urls: dict[str, str], worker_id: str) -> Iterator[Any]:
-    """Makes a migrated database, or an empty one, its name begins as given; returns its URL. All go in the end."""
-    made = []
+def make_database(server_urls: dict[str, str], worker_id: str) -> Any:
+    """Makes a migrated database, or an empty one, named as given and numbered; returns its URL. It goes with its server."""
+    numbers = count()
 
     def make(name: str, server: str = "embedded", *, is_empty: bool = False) -> str:
-        full_name = f"{name}_{worker_id}_{len(made)}"
+        full_name = f"{name}_{worker_id}_{next(numbers)}"
         template = "" if is_empty else f" TEMPLATE {TEMPLATE}"
         run_sql(server_urls[server], f"CREATE DATABASE {full_name}{template}")
-        made.append((server, full_name))
         return renamed(server_urls[server], full_name)
 
-    yield make
-    for server, name in made:
-        run_sql(server_urls[server], f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    return make
 
 
 @pytest.fixture(scope="session")

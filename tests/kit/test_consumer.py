@@ -6,6 +6,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 from tests.conftest import run_sql
-from tests.noting_product import MODULE, NOTES, other
+from tests.noting_product import MODULE, NOTES, brief, other
 from tests.rabbit_client import (
     PARKING,
     QUEUE,
@@ -29,9 +30,11 @@ from tests.rabbit_client import (
 )
 from tests.running import Service
 
+import kinfolk.kit.consumer
 from kinfolk.kit import inbox
 from kinfolk.kit.db import Database
 from kinfolk.kit.http.application import application
+from kinfolk.kit.lanes import Lane
 from kinfolk.kit.rabbit import Amqp
 from kinfolk.modules import messages
 
@@ -162,15 +165,43 @@ async def test_a_poison_message_holds_nobody_up(channel: AbstractChannel, notes_
     assert poisoned < plain + 1
 
 
-async def test_not_now_is_an_accident_and_an_endless_operation_too(channel: AbstractChannel) -> None:
+async def test_not_now_is_an_accident(channel: AbstractChannel) -> None:
     await send(channel, "not now")
-    await send(channel, "endless", headers={"x-attempt": 2})
     await send(channel, "beside", headers={"x-attempt": "forged"})
-    found = {}
-    for _ in range(2):
-        parked = await taken(channel, PARKING)
-        found[parked.header.properties.message_id] = (parked.header.properties.headers or {})["x-error"]
-    assert found == {"id.not now": "Notes are taken later.", "id.endless": "TimeoutError: "}
+    parked = await taken(channel, PARKING)
+    assert parked.header.properties.message_id == "id.not now"
+    assert (parked.header.properties.headers or {})["x-error"] == "Notes are taken later."
+
+
+@asynccontextmanager
+async def consuming_here(db: Database, amqp_url: str, lane: Lane) -> AsyncIterator[None]:
+    """A consumer in this process."""
+    ready, ending = asyncio.Event(), asyncio.Event()
+    work = asyncio.ensure_future(kinfolk.kit.consumer.consumer(db, [lane], Amqp(amqp_url))(ready.set, ending))
+    await ready.wait()
+    try:
+        yield
+    finally:
+        ending.set()
+        await work
+
+
+async def test_an_endless_operation_is_stopped_and_the_wait_for_a_connection_is_no_part_of_it(
+    channel: AbstractChannel, amqp_url: str, notes_url: str
+) -> None:
+    """A database that comes back may let nobody in for long: no attempt is counted."""
+    async with Database(notes_url, size=1) as db, consuming_here(db, amqp_url, brief):
+        delayed = brief.delay_queue(60)
+        await send(channel, "endless", queue=brief.name)
+        await are_waiting(channel, delayed, 1)
+        async with db.connection():
+            await send(channel, "patient", queue=brief.name)
+            await are_waiting(channel, brief.name, 0)
+            await asyncio.sleep(2 * brief.limit_seconds)
+        await are_noted(notes_url, 1)
+        assert await noted(notes_url) == Counter(["patient"])
+        await are_waiting(channel, delayed, 1)
+        await channel.queue_purge(delayed)
 
 
 BROKEN: dict[str, dict[str, Any]] = {
