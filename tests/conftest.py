@@ -117,7 +117,7 @@ def amqp_url(rabbit_url: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def make_database(server_urls: dict[str, str], worker_id: str) -> Any:
-    """Makes a migrated database, or an empty one, its name begins as given; returns its URL. It ends with the server."""
+    """Makes a migrated database, or an empty one, its name as given and a number; returns its URL."""
     numbers = count()
 
     def make(name: str, server: str = "embedded", *, is_empty: bool = False) -> str:
