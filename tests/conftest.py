@@ -1,6 +1,7 @@
 """Servers and clients for all tests: one PostgreSQL of each kind a run, a database of its own for each worker."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -26,7 +27,8 @@ from tests.rabbit_node import VHOSTS, end_rabbit, shared_rabbit
 from tests.redis_server import RedisServer
 from tests.running import Service
 
-TEMPLATE = "kinfolk_template"
+OF_ANOTHER_RUN = "TESTS_POSTGRES"
+"""The variable that names the servers to use, as JSON, where a test runs tests."""
 SERVERS: dict[str, Path | None] = {"embedded": None, "debian15": DEBIAN_15}
 
 
@@ -37,15 +39,21 @@ class Servers:
         self.folder = Path(tempfile.mkdtemp(prefix="kinfolk-tests-"))
         self.folder.chmod(0o755)
         self.pid = os.getpid()
-        self.running = [EmbeddedPostgres(self.folder / name, binaries=binaries) for name, binaries in SERVERS.items()]
-        self.urls = {}
-        for name, server in zip(SERVERS, self.running, strict=True):
+        self.running: list[EmbeddedPostgres] = []
+        self.template = f"template_{self.pid}"
+        self.urls: dict[str, str] = json.loads(os.environ.get(OF_ANOTHER_RUN, "{}")) or self._start()
+        for url in self.urls.values():
+            run_sql(url, f"CREATE DATABASE {self.template}")
+            upgrade(renamed(url, self.template))
+
+    def _start(self) -> dict[str, str]:
+        urls = {}
+        for name, binaries in SERVERS.items():
+            self.running.append(EmbeddedPostgres(self.folder / name, binaries=binaries))
             with pytest.MonkeyPatch.context() as patched:
                 patched.setitem(ALWAYS, "fsync", "off")  # what outlives a crash is shown on servers of the tests' own
-                url = server.start()
-            run_sql(url, f"CREATE DATABASE {TEMPLATE}")
-            upgrade(renamed(url, TEMPLATE))
-            self.urls[name] = url
+                urls[name] = self.running[-1].start()
+        return urls
 
     def stop(self) -> None:
         end_rabbit(self.folder)
@@ -79,7 +87,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_configure_node(node: Any) -> None:
     servers = node.config.servers
-    node.workerinput |= {"pg_urls": servers.urls, "folder": str(servers.folder), "pid": servers.pid}
+    node.workerinput |= {
+        "pg_urls": servers.urls,
+        "template": servers.template,
+        "folder": str(servers.folder),
+        "pid": servers.pid,
+    }
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -116,14 +129,21 @@ def amqp_url(rabbit_url: str, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def make_database(server_urls: dict[str, str], worker_id: str) -> Any:
+def template(request: pytest.FixtureRequest) -> str:
+    """The migrated database on each server, of which others are made."""
+    config = request.config
+    name: str = config.workerinput["template"] if hasattr(config, "workerinput") else config.servers.template
+    return name
+
+
+@pytest.fixture(scope="session")
+def make_database(server_urls: dict[str, str], template: str) -> Any:
     """Makes a migrated database, or an empty one, its name as given and a number; returns its URL."""
     numbers = count()
 
     def make(name: str, server: str = "embedded", *, is_empty: bool = False) -> str:
-        full_name = f"{name}_{worker_id}_{next(numbers)}"
-        template = "" if is_empty else f" TEMPLATE {TEMPLATE}"
-        run_sql(server_urls[server], f"CREATE DATABASE {full_name}{template}")
+        full_name = f"{name}_{os.getpid()}_{next(numbers)}"
+        run_sql(server_urls[server], f"CREATE DATABASE {full_name}" + ("" if is_empty else f" TEMPLATE {template}"))
         return renamed(server_urls[server], full_name)
 
     return make
