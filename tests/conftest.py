@@ -29,6 +29,7 @@ from tests.running import Service
 
 OF_ANOTHER_RUN = "TESTS_POSTGRES"
 """The variable that names the servers to use, as JSON, where a test runs tests."""
+LONGEST = ["test_new_module", "test_bench", "test_messages_faults", "test_commands_in_docs", "test_hostile_input"]
 SERVERS: dict[str, Path | None] = {"embedded": None, "debian15": DEBIAN_15}
 
 
@@ -79,10 +80,17 @@ def run_sql(url: str, *statements: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    vars(httpx._config.DEFAULT_TIMEOUT_CONFIG).update(dict.fromkeys(("connect", "read", "write", "pool"), 60.0))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `./test &` does that, and children inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput") and not config.option.collectonly:
         config.servers = Servers()  # type: ignore[attr-defined]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest come first, so that no process is left alone with one of them in the end."""
+    places = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 def pytest_configure_node(node: Any) -> None:

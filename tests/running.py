@@ -28,7 +28,7 @@ def kinfolk(*words: str, cwd: Path = REPOSITORY, **variables: str) -> subprocess
         [sys.executable, "-m", "kinfolk", *words],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=180,
         check=False,
         cwd=cwd,
         env=environment,

@@ -35,7 +35,7 @@ def posting(url: str) -> Iterator[list[Answer]]:
     is_over = threading.Event()
 
     def post() -> None:
-        with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
             while not is_over.is_set():
                 try:
                     answers.append(client.post("/imports", json=REGISTER))
@@ -55,9 +55,9 @@ def posting(url: str) -> Iterator[list[Answer]]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not holds():
-        assert time.monotonic() < deadline, "it did not come to pass in 30 s"
+        assert time.monotonic() < deadline, "it did not come to pass in 60 s"
         time.sleep(0.01)
 
 

@@ -69,9 +69,9 @@ if IS_ROOT:
                     assert ids["Groups"].split() == [str(nobody.pw_gid)]
                     assert re.findall(r"^Cap(?:Prm|Eff):\t(\w+)$", status, re.MULTILINE) == ["0" * 16] * 2
                 for path in ["/health", "/ready", "/metrics", "/docs", "/schema/openapi.json"]:
-                    assert httpx.get(service.url + path, timeout=20).status_code == 200
+                    assert eventually(lambda path=path: httpx.get(service.url + path).status_code == 200), path
                 citizens = {"citizens": [a_citizen(1)]}
-                assert httpx.post(f"{service.url}/imports", json=citizens, timeout=20).status_code == 201
+                assert httpx.post(f"{service.url}/imports", json=citizens, timeout=60).status_code == 201
             assert list(folder.iterdir()) == []
 
 else:
@@ -96,7 +96,7 @@ def test_a_killed_worker_is_replaced_and_no_request_fails(two_workers: Service) 
 
     def ask() -> None:
         while not is_over.is_set():
-            answers.append(httpx.get(f"{two_workers.url}/health", timeout=20).status_code)
+            answers.append(httpx.get(f"{two_workers.url}/health", timeout=60).status_code)
 
     os.kill(before[0], signal.SIGKILL)
     with ThreadPoolExecutor(2) as pool:
@@ -113,7 +113,7 @@ def test_a_killed_worker_is_replaced_and_no_request_fails(two_workers: Service) 
     assert set(answers) == {200}
     two_workers.says(rf"level=warning event=process_died role=.* pid={before[0]} code=-9 restart_s")
     # from here on both are gone: what connects waits for the next ones
-    assert {httpx.get(f"{two_workers.url}/health", timeout=20).status_code for _ in range(20)} == {200}
+    assert {httpx.get(f"{two_workers.url}/health", timeout=60).status_code for _ in range(20)} == {200}
     assert not set(two_workers.workers) & set(before)
 
 

@@ -22,7 +22,7 @@ def test_it_says_that_it_is_ready_tells_its_metrics_and_ends_when_told(make_data
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{home}/")
         service.process.terminate()
-        assert service.process.wait(30) == 0
+        assert service.process.wait(60) == 0
 
 
 def test_a_place_for_metrics_that_is_taken_stops_the_start() -> None:

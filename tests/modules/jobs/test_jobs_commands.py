@@ -47,7 +47,7 @@ def test_up_does_what_is_owed_and_the_commands_tell(
     service.says("^ready role=work pid=")
     service.says("^ready role=schedule pid=")
     job_id = owed(pg_url)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while (shown := said(capsys, service.url, "show", str(job_id)))[0] == 0 and json.loads(shown[1])[
         "status"
     ] != "done":
