@@ -85,7 +85,7 @@ def broken_contracts(checkout: Path) -> tuple[set[str], str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
     said = done.stdout + done.stderr
     verdicts = dict(re.findall(r"^(.+?) (KEPT|BROKEN)\b", said, re.MULTILINE))
