@@ -88,7 +88,7 @@ def job(
     """Make an operation one that can be owed.
 
     `name` is what a job is kept by: it stays when the function moves. `retries` are the pauses between attempts, in
-    seconds. An attempt that takes longer than `limit_seconds` is an accident.
+    seconds. An attempt that takes longer than `limit_seconds`, once it has a connection, is an accident.
     """
 
     def decorate(operation: Callable[P, Awaitable[R]]) -> Job[P, R]:
