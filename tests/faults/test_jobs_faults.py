@@ -44,8 +44,8 @@ def role(name: str, url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         end = time.monotonic() + SECONDS
         while "ready" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
+            assert process.poll() is None, log.read_text()[-2_000:]
+            assert time.monotonic() < end, log.read_text()[-2_000:]
             time.sleep(0.05)
         yield process
     finally:
@@ -115,7 +115,7 @@ async def test_a_job_whose_worker_is_killed_runs_again_and_its_effect_is_there_o
                 await until(lambda: is_(db, job_id, "running"))
                 worker_of(process).kill()
             await until(lambda: is_(db, job_id, "done"))
-            assert "process_died" in log.read_text()
+            assert "process_died" in log.read_text(), "nothing was killed"
         assert (await state(db, job_id)).attempts >= 2
         assert await count_marks(db, "killed") == 1
 
