@@ -4,6 +4,8 @@ What a note says steers what becomes of it: see `take`.
 """
 
 import asyncio
+import os
+import signal
 import sys
 from typing import Annotated
 
@@ -44,8 +46,14 @@ class Echo(msgspec.Struct, frozen=True):
     words: str
 
 
+<<<<<<< HEAD
 main = Lane("notes.main", exchange="notes.exchange", delays_seconds=(0.2, 0.4))
 brief = Lane("notes.brief", exchange="notes.exchange", delays_seconds=(60,), limit_seconds=0.3)
+=======
+DEADLY = "deadly"
+
+main = Lane("notes.main", exchange="notes.exchange", delays_seconds=(0.2, 0.4), limit_seconds=2)
+>>>>>>> 78a5143 (Nothing is redelivered after a stop, nothing never tried is parked, a queue deleted is made anew)
 other = Lane("notes.other", exchange="notes.exchange", delays_seconds=(0.2,), vhost="other", batch=1, at_once=1)
 heard = News("notes.other", Echo, exchange="notes.exchange", vhost="other")
 
@@ -54,7 +62,11 @@ heard = News("notes.other", Echo, exchange="notes.exchange", vhost="other")
 async def take(conn: Connection, note: NewNote) -> None:
     """Note the words; some of them do more."""
     await NOTED.execute(conn, words=note.words)
+    if note.words.startswith("slow"):
+        await asyncio.sleep(0.1)
     match note.words:
+        case "deadly":
+            os.kill(os.getpid(), signal.SIGKILL)
         case "poison":
             raise ValueError("this note is poison")
         case "unwanted":
@@ -83,5 +95,7 @@ MODULE = Module(name="notes", description="Notes.", lanes=f"{__name__}:LANES")
 if __name__ == "__main__":
     kinfolk.app.MODULES = (Module(name="notes", description="Notes.", lanes=[main]),)
     from kinfolk.cli import run
+    from kinfolk.kit import process
 
+    process.LONGEST_PAUSE_SECONDS = 0.2  # before one that died is started again
     sys.exit(run(sys.argv[1:]))

@@ -5,11 +5,17 @@ import re
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+<<<<<<< HEAD
 from contextlib import asynccontextmanager
+=======
+from contextlib import suppress
+>>>>>>> 78a5143 (Nothing is redelivered after a stop, nothing never tried is parked, a queue deleted is made anew)
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import aiormq
 import httpx
+import psutil
 import pytest
 from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
@@ -26,6 +32,8 @@ from tests.rabbit_client import (
     send,
     send_body,
     taken,
+    until,
+    waiting,
 )
 from tests.running import Service
 
@@ -128,26 +136,51 @@ async def test_what_cannot_be_right_is_parked_at_once(
 async def test_an_accident_is_tried_again_after_each_delay_and_then_parked(
     channel: AbstractChannel, notes_url: str, consuming: Service
 ) -> None:
-    """And those beside it are not held up by it."""
+    """And it holds up none of those beside it: each is done before its last attempt."""
     good = [f"good {number}" for number in range(100)]
-    for words in good[:50]:
-        await send(channel, words)
-    await send(channel, "poison", headers={"x-request-id": "poisoned"})
-    for words in good[50:]:
-        await send(channel, words)
+    (worker,) = psutil.Process(consuming.process.pid).children()
+    worker.suspend()  # until all are there
+    try:
+        for words in good[:50]:
+            await send(channel, words)
+        await send(channel, "poison", headers={"x-request-id": "poisoned"})
+        for words in good[50:]:
+            await send(channel, words)
+    finally:
+        worker.resume()
     parked = await taken(channel, PARKING)
+<<<<<<< HEAD
     assert (parked.header.properties.headers or {})["x-error"] == "ValueError: this note is poison"
     assert (parked.header.properties.headers or {})["x-attempt"] == 3
     assert await noted(notes_url) == Counter(good)
     consuming.says(" id=poisoned .*outcome=parked")
     assert [re.findall(r"attempt=(\d) outcome=(\w+)", line)[0] for line in consuming.lines(" id=poisoned ")] == [
+=======
+    headers = parked.header.properties.headers or {}
+    assert (headers["x-error"], headers["x-attempt"]) == ("ValueError: this note is poison", 3)
+    assert eventually(lambda: re.search(r" id=poisoned .*outcome=parked", consuming.log) is not None)
+    lines = consuming.log.splitlines()
+    ends = [
+        (place, found) for place, line in enumerate(lines) if (found := re.search(r" id=poisoned .*attempt.*", line))
+    ]
+    assert [re.findall(r"attempt=(\d) outcome=(\w+)", found[0])[0] for _, found in ends] == [
+>>>>>>> 78a5143 (Nothing is redelivered after a stop, nothing never tried is parked, a queue deleted is made anew)
         ("1", "delayed"),
         ("2", "delayed"),
         ("3", "parked"),
     ]
+<<<<<<< HEAD
 
 
 async def test_not_now_is_an_accident(channel: AbstractChannel) -> None:
+=======
+    before = set(re.findall(r'message_id="id\.(good \d+)" attempt=1 outcome=done', "\n".join(lines[: ends[-1][0]])))
+    assert before == set(good)
+    assert await noted(notes_url) == Counter(good)
+
+
+async def test_not_now_is_an_accident_and_an_endless_operation_too(channel: AbstractChannel) -> None:
+>>>>>>> 78a5143 (Nothing is redelivered after a stop, nothing never tried is parked, a queue deleted is made anew)
     await send(channel, "not now")
     await send(channel, "beside", headers={"x-attempt": "forged"})
     parked = await taken(channel, PARKING)
@@ -293,25 +326,39 @@ async def test_parked_messages_are_looked_at_sent_back_and_dropped(
 
 
 async def test_what_the_broker_parks_itself(channel: AbstractChannel, api: httpx.AsyncClient) -> None:
-    """A message that ends whoever works on it, and one whose time is over: nobody takes from this lane."""
+    """A message whose time is over: nobody takes from this lane. One that comes back again and again stays."""
     assert (await api.get("/api/v1/messages/parked", params={"lane": other.name})).json() == []
-    await send(channel, "deadly", queue=other.name)
-    for _ in range(21):
+    await send(channel, "late", queue=other.name, expiration="1")
+    await are_waiting(channel, other.parking, 1)
+    (shown,) = (await api.get("/api/v1/messages/parked", params={"lane": other.name})).json()
+    assert (shown["id"], shown["reason"]) == ("id.late", "its time to live was over before anybody took it")
+    assert (await api.post(f"/api/v1/messages/parked/{other.name}/replay")).json() == {"replayed": 1}
+    for _ in range(25):
         message = await channel.basic_get(other.name)
         while not isinstance(message.delivery, Basic.GetOk):
             message = await channel.basic_get(other.name)
         await channel.basic_nack(message.delivery.delivery_tag or 0)
-    await are_waiting(channel, other.parking, 1)
-    await send(channel, "late", queue=other.name, expiration="1")
-    await are_waiting(channel, other.parking, 2)
-    shown = (await api.get("/api/v1/messages/parked", params={"lane": other.name})).json()
-    assert {one["id"]: one["reason"] for one in shown} == {
-        "id.deadly": "whoever worked on it died, again and again",
-        "id.late": "its time to live was over before anybody took it",
-    }
-    assert (await api.post(f"/api/v1/messages/parked/{other.name}/replay")).json() == {"replayed": 2}
-    await are_waiting(channel, other.name, 2)
+    await are_waiting(channel, other.name, 1)
+    assert await waiting(channel, other.parking) == 0
     await channel.queue_purge(other.name)
+
+
+async def test_a_queue_that_somebody_deletes_is_made_anew(
+    channel: AbstractChannel, notes_url: str, consuming: Service
+) -> None:
+    before = consuming.log.count("RabbitMQ has let go of the consumer")
+    await channel.queue_delete(QUEUE)
+    assert eventually(lambda: consuming.log.count("RabbitMQ has let go of the consumer") == before + 1)
+
+    async def is_there() -> bool:
+        async with channel_to(str(channel.connection.url)) as another:
+            with suppress(aiormq.exceptions.ChannelNotFoundEntity):
+                return (await another.queue_declare(QUEUE, passive=True)).consumer_count == 1
+        return False
+
+    await until(is_there)
+    await send(channel, "after all")
+    await are_noted(notes_url, 1)
 
 
 async def test_lanes_and_brokers_that_are_not_there(
@@ -340,6 +387,11 @@ async def test_old_ids_are_forgotten(notes_url: str) -> None:
             assert await inbox.new_among(conn, "forgetful", ["a", "c"]) == {"c"}
             assert await inbox.new_among(conn, "another", ["a"]) == {"a"}
             await conn.execute("UPDATE inbox SET seen_at = now() - interval '8 days' WHERE message_id = 'a'")
+            assert [await inbox.note_beginning(conn, "forgetful", words) for words in "aab"] == [0, 1, 0]
+            await conn.execute("UPDATE beginnings SET begun_at = now() - interval '8 days' WHERE fingerprint = 'a'")
         async with db.transaction() as conn:
             assert await inbox.forget_old(conn) == 2
             assert await inbox.new_among(conn, "forgetful", ["a", "b", "c"]) == {"a"}
+            assert [await inbox.note_beginning(conn, "forgetful", words) for words in "ab"] == [0, 1]
+            await inbox.forget_beginning(conn, "forgetful", "b")
+            assert await inbox.note_beginning(conn, "forgetful", "b") == 0

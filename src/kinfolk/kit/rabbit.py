@@ -32,9 +32,9 @@ Properties: TypeAlias = Basic.Properties
 
 CONNECT_SECONDS = 10.0
 CONFIRM_SECONDS = 10.0
-CRASHES_BEFORE_PARKING = 20
 NEVER = 1_000_000_000
-"""A limit nobody reaches: RabbitMQ 4 limits deliveries where nothing is said, and to look at a message is one."""
+"""A limit nobody reaches: RabbitMQ 4 limits deliveries where nothing is said, and counts those that a lost connection
+brings back unread, and each look at a parked message."""
 ROOM_IN_A_FRAME = 4_096
 """Of the frame that must hold all headers, for what is not a header."""
 AWAY: tuple[type[Exception], ...] = (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError, OSError)
@@ -123,17 +123,14 @@ async def connected(url: str) -> AsyncIterator[aiormq.Connection]:
 
 
 async def declare(channel: Channel, lane: Lane, delays_seconds: tuple[float, ...]) -> None:
-    """Make what the lane needs, unless it is there: quorum queues that lose nothing on the way from one to the next.
-
-    What a crash brings back twenty times is parked by the broker itself.
-    """
+    """Make what the lane needs, unless it is there: quorum queues that lose nothing on the way from one to the next."""
     guarded = {"x-dead-letter-exchange": "", "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
     await channel.exchange_declare(lane.exchange, exchange_type="direct", durable=True)
     await _declare_queue(channel, lane.parking, {"x-delivery-limit": NEVER})
     for seconds in delays_seconds:
         of_delay = {"x-message-ttl": round(seconds * 1_000), "x-dead-letter-routing-key": lane.name}
         await _declare_queue(channel, lane.delay_queue(seconds), guarded | of_delay)
-    of_work = {"x-dead-letter-routing-key": lane.parking, "x-delivery-limit": CRASHES_BEFORE_PARKING}
+    of_work = {"x-dead-letter-routing-key": lane.parking, "x-delivery-limit": NEVER}
     await _declare_queue(channel, lane.name, guarded | of_work)
     await channel.queue_bind(lane.name, lane.exchange, routing_key=lane.name)
 

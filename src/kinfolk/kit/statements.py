@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit.sql import param, sql
-from kinfolk.kit.tables import inbox, jobs, ticks
+from kinfolk.kit.tables import beginnings, inbox, jobs, ticks
 
 _NOW = func.clock_timestamp()
 _WAITS = jobs.c.status == "queued"
@@ -169,6 +169,19 @@ NEW_MESSAGES = sql(
 )
 _old = delete(inbox).where(inbox.c.seen_at < func.now() - param("kept", Interval)).returning(inbox.c.message_id).cte()
 FORGOTTEN_MESSAGES = sql(select(func.count()).select_from(_old))
+_begun = postgresql.insert(beginnings).values(consumer=param("consumer"), fingerprint=param("fingerprint"), times=1)
+MESSAGE_BEGUN = sql(
+    _begun.on_conflict_do_update(
+        index_elements=[beginnings.c.consumer, beginnings.c.fingerprint],
+        set_={"times": beginnings.c.times + 1, "begun_at": func.now()},
+    ).returning(beginnings.c.times)
+)
+MESSAGE_ENDED = sql(
+    delete(beginnings).where(
+        beginnings.c.consumer == param("consumer"), beginnings.c.fingerprint == param("fingerprint")
+    )
+)
+FORGOTTEN_BEGINNINGS = sql(delete(beginnings).where(beginnings.c.begun_at < func.now() - param("kept", Interval)))
 
 # To look at a queue is to take its messages and give them back: of two who look, one would see nothing.
 ONE_AT_A_TIME = sql(select(func.pg_advisory_xact_lock(func.hashtextextended(param("queue", Text), 0))))

@@ -1,4 +1,4 @@
-"""Where the kit keeps jobs, ticks, and which messages had their effect."""
+"""Where the kit keeps jobs, ticks, which messages had their effect, and which may end their consumers."""
 
 from sqlalchemy import (
     JSON,
@@ -58,4 +58,13 @@ inbox = Table(
     Column("consumer", Text, primary_key=True),
     Column("message_id", Text, primary_key=True),
     Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
+)
+
+beginnings = Table(
+    "beginnings",
+    metadata,
+    Column("consumer", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("times", Integer, nullable=False),
+    Column("begun_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
