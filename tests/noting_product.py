@@ -46,14 +46,10 @@ class Echo(msgspec.Struct, frozen=True):
     words: str
 
 
-<<<<<<< HEAD
-main = Lane("notes.main", exchange="notes.exchange", delays_seconds=(0.2, 0.4))
-brief = Lane("notes.brief", exchange="notes.exchange", delays_seconds=(60,), limit_seconds=0.3)
-=======
 DEADLY = "deadly"
 
-main = Lane("notes.main", exchange="notes.exchange", delays_seconds=(0.2, 0.4), limit_seconds=2)
->>>>>>> 78a5143 (Nothing is redelivered after a stop, nothing never tried is parked, a queue deleted is made anew)
+main = Lane("notes.main", exchange="notes.exchange", delays_seconds=(0.2, 0.4))
+brief = Lane("notes.brief", exchange="notes.exchange", delays_seconds=(60,), limit_seconds=0.3)
 other = Lane("notes.other", exchange="notes.exchange", delays_seconds=(0.2,), vhost="other", batch=1, at_once=1)
 heard = News("notes.other", Echo, exchange="notes.exchange", vhost="other")
 

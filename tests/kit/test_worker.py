@@ -12,7 +12,7 @@ from tests.example_jobs import JOBS, MARKS, count, holding, mark, quick, timid
 from kinfolk.kit import log, worker
 from kinfolk.kit.attempts import AWAY_SECONDS, Again, Attempts
 from kinfolk.kit.db import Database
-from kinfolk.kit.ledger import JobState, Kept, NoSuchJob, Status, cancel_job, find_job
+from kinfolk.kit.ledger import JobState, Ledger, NoSuchJob, Status, cancel_job, find_job
 
 
 @pytest.fixture(scope="module")
@@ -367,6 +367,6 @@ async def test_there_is_no_job_of_a_number_that_was_never_given(db: Database) ->
 async def test_one_that_cannot_be_begun_is_none_the_worse_for_it(lines: Lines) -> None:
     async with Database("postgresql://kinfolk@127.0.0.1:1/nobody", wait_seconds=1) as away:
         with pytest.raises(Again) as again:
-            await Attempts(away, Kept()).run(mark, 7, lambda: False)
+            await Attempts(away, Ledger()).run(mark, 7, lambda: False)
     assert again.value.pause_seconds == AWAY_SECONDS
     assert [(line["event"], line["accident"]) for line in lines.of(7)] == [("not_begun", False)]

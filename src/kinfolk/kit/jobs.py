@@ -21,7 +21,7 @@ import msgspec
 
 from kinfolk.kit import log
 from kinfolk.kit.db import Connection, Database
-from kinfolk.kit.ledger import Begun, Kept, Ledger, Owed
+from kinfolk.kit.ledger import Begun, Ledger, Owed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,7 +107,7 @@ def _shape(operation: Callable[..., Any]) -> type[msgspec.Struct]:
     return msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True, module=operation.__module__)
 
 
-_ledger: Ledger = Kept()
+_ledger: Ledger = Ledger()
 
 
 def swap_ledger(ledger: Ledger) -> Ledger:

@@ -35,7 +35,7 @@ _THIS_ATTEMPT = (
 
 # PgQueuer's queue, as far as it concerns whoever owes a job: to load PgQueuer itself would cost each process 13 MB.
 _queue = table("pgqueuer", *map(column, ("id", "priority", "entrypoint", "execute_after", "status")))
-_owed = (
+_noted = (
     insert(jobs)
     .from_select(
         ["job_id", "kind", "arguments", "request_id"],
@@ -47,8 +47,9 @@ _owed = (
         ),
     )
     .returning(jobs.c.job_id)
-    .cte()
 )
+_owed = _noted.cte()
+NOTED = sql(_noted)
 OWED = sql(
     insert(_queue)
     .from_select(
@@ -126,6 +127,11 @@ _STATE = (
     jobs.c.created_at,
     jobs.c.started_at,
     jobs.c.ended_at,
+)
+WAITING = sql(
+    select(jobs.c.job_id)
+    .where(jobs.c.job_id == any_(param("job_ids", ARRAY(BigInteger))), _WAITS)
+    .order_by(jobs.c.job_id)
 )
 JOB = sql(select(*_STATE).where(jobs.c.job_id == param("job_id", BigInteger)))
 JOBS = sql(
