@@ -15,9 +15,11 @@ from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, Text, inse
 import kinfolk.app
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection
+from kinfolk.kit.jobs import job
 from kinfolk.kit.lanes import Lane
 from kinfolk.kit.module import Module
-from kinfolk.kit.news import News
+from kinfolk.kit.news import News, publish_news
+from kinfolk.kit.schedule import Tick
 from kinfolk.kit.sql import param, sql
 
 notes = Table(
@@ -51,6 +53,7 @@ DEADLY = "deadly"
 main = Lane("notes.main", exchange="notes.exchange", delays_seconds=(0.2, 0.4))
 brief = Lane("notes.brief", exchange="notes.exchange", delays_seconds=(60,), limit_seconds=0.3)
 other = Lane("notes.other", exchange="notes.exchange", delays_seconds=(0.2,), vhost="other", batch=1, at_once=1)
+ticked = News("notes.main", Echo, exchange="notes.exchange")
 heard = News("notes.other", Echo, exchange="notes.exchange", vhost="other")
 
 
@@ -84,12 +87,20 @@ async def take_other(conn: Connection, note: NewNote) -> None:
     await NOTED.execute(conn, words=f"other {note.words}")
 
 
+@job(name="notes.tick")
+async def tell_of_tick(conn: Connection) -> None:
+    """Send a note to the lane."""
+    await ticked.owe(conn, Echo("tick"))
+
+
 LANES = [main, other]
+JOBS = [tell_of_tick, publish_news]
+TICKS = [Tick("notes.tick", "* * * * * *", tell_of_tick)]
 MODULE = Module(name="notes", description="Notes.", lanes=f"{__name__}:LANES")
 
 
 if __name__ == "__main__":
-    kinfolk.app.MODULES = (Module(name="notes", description="Notes.", lanes=[main]),)
+    kinfolk.app.MODULES = (Module(name="notes", description="Notes.", lanes=[main], jobs=JOBS, ticks=TICKS),)
     from kinfolk.cli import run
     from kinfolk.kit import process
 

@@ -25,13 +25,13 @@ from pamqp.header import ContentHeader
 from kinfolk.kit import problems
 from kinfolk.kit.ending import WrongSetting
 from kinfolk.kit.lanes import Lane
+from kinfolk.kit.log import note
 
 Channel: TypeAlias = AbstractChannel
 Delivered: TypeAlias = DeliveredMessage
 Properties: TypeAlias = Basic.Properties
 
-CONNECT_SECONDS = 10.0
-CONFIRM_SECONDS = 10.0
+PATIENCE_SECONDS = 10.0
 NEVER = 1_000_000_000
 """A limit nobody reaches: RabbitMQ 4 limits deliveries where nothing is said, and counts those that a lost connection
 brings back unread, and each look at a parked message."""
@@ -109,17 +109,30 @@ def _seconds(delays: str) -> tuple[float, ...]:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[aiormq.Connection]:
-    """A connection that nobody mends: what uses it begins anew. Raises one of AWAY."""
+async def connected(url: str, patience_seconds: float = PATIENCE_SECONDS) -> AsyncIterator[aiormq.Connection]:
+    """A connection that nobody mends: what uses it begins anew. Raises one of AWAY.
+
+    It takes `patience_seconds` at the most to open it, and as long to close it.
+    """
     connection = aiormq.Connection(url)
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with asyncio.timeout(patience_seconds):
             await connection.connect()
         yield connection
     finally:
         with suppress(*AWAY, asyncio.CancelledError):
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(patience_seconds):
                 await connection.close()
+
+
+async def is_reachable(url: str, patience_seconds: float) -> bool:
+    """Whether RabbitMQ lets us in, in so many seconds."""
+    try:
+        async with connected(url, patience_seconds / 2):
+            return True
+    except Exception as error:  # whatever a server makes of the client that is no RabbitMQ, or a broken one
+        note(rabbitmq=f"{type(error).__name__}: {error}")
+        return False
 
 
 async def declare(channel: Channel, lane: Lane, delays_seconds: tuple[float, ...]) -> None:
@@ -141,7 +154,7 @@ async def _declare_queue(channel: Channel, name: str, arguments: dict[str, Any])
 
 async def publish(channel: Channel, body: bytes, properties: Properties, routing_key: str, exchange: str = "") -> None:
     """Publish, and wait until the broker has it safely in a queue. Raises one of AWAY."""
-    async with asyncio.timeout(CONFIRM_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await channel.basic_publish(
             body, exchange=exchange, routing_key=routing_key, properties=properties, mandatory=True
         )

@@ -16,7 +16,8 @@ from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.http import watching
 from kinfolk.kit.http.application import application
-from kinfolk.kit.http.watching import READY_SECONDS
+from kinfolk.kit.http.watching import READY_SECONDS, SILENT
+from kinfolk.kit.rabbit import Amqp
 from kinfolk.kit.shelf import Shelf
 
 
@@ -26,8 +27,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "READY_SECONDS", 60)
 
 
-def client_of(db: Database, cache: Cache | None = None) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(application(MODULES, db, cache))  # type: ignore[arg-type]
+def client_of(db: Database, cache: Cache | None = None, amqp_url: str | None = None) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(application(MODULES, db, cache, amqp=Amqp(amqp_url)))  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=transport, base_url="http://kinfolk")
 
 
@@ -50,6 +51,36 @@ async def test_redis_is_told_of_where_there_is_one(db: Database, redis_server: R
         async with Cache(shelf=Shelf(url, "secret")) as cache, client_of(db, cache) as client:
             answer = await client.get("/ready")
         assert (answer.status_code, answer.json()["status"], answer.json()["redis"]) == (200, "ready", said)
+
+
+async def test_rabbitmq_is_told_of_where_there_is_one(db: Database, rabbit_url: str) -> None:
+    async with client_of(db, amqp_url=f"{rabbit_url}/v0") as client:
+        answer = await client.get("/ready")
+    assert (answer.status_code, answer.json()["status"], answer.json()["rabbitmq"]) == (200, "ready", "answers")
+
+
+@pytest.mark.parametrize("how", ["away", "silent", "rude", "another program"])
+async def test_a_rabbitmq_that_does_not_let_us_in_is_told(
+    db: Database, how: str, lines: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if how == "silent":
+        monkeypatch.setattr(watching, "READY_SECONDS", READY_SECONDS)
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if how == "silent":
+            await reader.read()
+        elif how == "another program":
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10)
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(behave, "127.0.0.1", 0) as server:
+        port = 1 if how == "away" else server.sockets[0].getsockname()[1]
+        async with client_of(db, amqp_url=f"amqp://guest:guest@127.0.0.1:{port}/") as client:
+            answer = await client.get("/ready")
+    told = answer.json()
+    assert (answer.status_code, told["status"], told["rabbitmq"]) == (503, "not ready", SILENT)
+    assert lines[0]["rabbitmq"]
 
 
 async def test_a_database_that_is_not_there_is_told(lines: list[Any]) -> None:

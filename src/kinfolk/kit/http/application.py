@@ -1,8 +1,8 @@
 """The ASGI application: the modules' routes and our own, inside the layers."""
 
 import socket
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
 
 import msgspec
 from litestar import HttpMethod, Litestar, Router, route
@@ -25,6 +25,8 @@ from kinfolk.kit.module import Module
 from kinfolk.kit.parked import Parking
 from kinfolk.kit.pool import Pool
 from kinfolk.kit.rabbit import Amqp
+
+P = ParamSpec("P")
 
 MOST_UPLOADS = 4
 NOWHERE = Amqp()
@@ -62,6 +64,7 @@ def framework(
         routers,
         state=State(
             {
+                "amqp": amqp,
                 "db": db,
                 "cache": cache or Cache(),
                 "documents": {pages.OPENAPI: describe(modules), pages.ASYNCAPI: describe_messages(modules)},
@@ -94,17 +97,15 @@ def _options(path: str, allowed: str) -> HTTPRouteHandler:
     return route(path, http_method=[HttpMethod.OPTIONS], status_code=200)(options)  # the status is the Answer's own
 
 
-def application(
-    modules: Sequence[Module],
-    db: Database,
-    cache: Cache | None = None,
-    line: socket.socket | None = None,
-    most_uploads: int = MOST_UPLOADS,
-    *,
-    amqp: Amqp = NOWHERE,
-) -> ASGIApp:
-    """The whole application, as a process serves it; the arguments are those of `framework`."""
-    return Front(Compression(framework(modules, db, cache, line, most_uploads, amqp=amqp)), http_metrics())
+def _whole(frame: Callable[P, Litestar]) -> Callable[P, ASGIApp]:
+    def application(*arguments: P.args, **named: P.kwargs) -> ASGIApp:
+        return Front(Compression(frame(*arguments, **named)), http_metrics())
+
+    return application
+
+
+application = _whole(framework)
+"""The whole application, as a process serves it, with the arguments of `framework`."""
 
 
 def describe(modules: Sequence[Module]) -> bytes:
