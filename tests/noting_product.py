@@ -93,8 +93,15 @@ async def tell_of_tick(conn: Connection) -> None:
     await ticked.owe(conn, Echo("tick"))
 
 
+@job(name="notes.later")
+async def note_later(conn: Connection, *, words: str, seconds: float = 0.0) -> None:
+    """Note the words, and take so long."""
+    await NOTED.execute(conn, words=words)
+    await asyncio.sleep(seconds)
+
+
 LANES = [main, other]
-JOBS = [tell_of_tick, publish_news]
+JOBS = [tell_of_tick, note_later, publish_news]
 TICKS = [Tick("notes.tick", "* * * * * *", tell_of_tick)]
 MODULE = Module(name="notes", description="Notes.", lanes=f"{__name__}:LANES")
 

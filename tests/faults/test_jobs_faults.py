@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -22,9 +21,7 @@ from tests.postgres_places import REPOSITORY
 
 from kinfolk.kit import schedule
 from kinfolk.kit.db import Database
-from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.ledger import JobState, find_job
-from kinfolk.kit.migrate import upgrade
 
 SECONDS = 60
 
@@ -58,15 +55,6 @@ def role(name: str, url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 def worker_of(process: subprocess.Popen[bytes]) -> psutil.Process:
     (child,) = psutil.Process(process.pid).children()
     return child
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """One that PostgreSQL's own user may pass, where we are root."""
-    with tempfile.TemporaryDirectory(prefix="kinfolk-away-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
 
 
 @pytest.fixture
@@ -160,42 +148,6 @@ async def test_a_worker_that_is_told_to_end_finishes_what_it_can_and_gives_back_
         assert (await count_marks(db, "short"), await count_marks(db, "long")) == (1, 0)
         async with db.connection() as conn:  # another worker may take it at once
             assert await conn.fetchval("SELECT status FROM pgqueuer WHERE id = $1", long_id) == "queued"
-
-
-async def test_a_worker_outlives_a_database_that_is_away(open_folder: Path) -> None:
-    folder = open_folder
-    server = EmbeddedPostgres(folder / "data")
-    url = await asyncio.to_thread(server.start)
-    try:
-        await asyncio.to_thread(upgrade, url)
-        async with Database(url, wait_seconds=2) as db:
-            await with_marks(db)
-            with role("work", url, folder / "log") as process:
-                async with holding(db):
-                    ids = [await owe(db, word=f"away {n}", is_held=True) for n in range(5)]
-                    await until(lambda: is_(db, ids[0], "running"))
-                    pid = worker_of(process).pid
-                    await asyncio.to_thread(server.stop)
-                await asyncio.sleep(4)
-                assert await asyncio.to_thread(server.start) == url
-                ids.append(await _owe_when_there(db, word="away 5"))
-                for job_id in ids:
-                    await until(lambda job_id=job_id: is_(db, job_id, "done"))
-                assert worker_of(process).pid == pid, "it survived"
-            assert [await count_marks(db, f"away {n}") for n in range(6)] == [1] * 6
-            async with db.connection() as conn:
-                assert await conn.fetchval("SELECT sum(accidents) FROM jobs") == 0
-    finally:
-        await asyncio.to_thread(server.stop)
-
-
-async def _owe_when_there(db: Database, **arguments: Any) -> int:
-    async with asyncio.timeout(SECONDS):
-        while True:
-            try:
-                return await owe(db, **arguments)
-            except Exception:
-                await asyncio.sleep(0.1)
 
 
 async def test_each_tick_is_owed_once_though_one_scheduler_is_stopped_and_one_killed(url: str, tmp_path: Path) -> None:

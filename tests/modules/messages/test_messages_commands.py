@@ -108,7 +108,11 @@ async def test_a_student_comes_by_message_and_one_that_is_wrong_is_looked_after(
     async def tell(body: str, message_id: str) -> None:
         properties = Basic.Properties(message_id=message_id, delivery_mode=2, content_type="application/json")
         await channel.basic_publish(
-            body.encode(), exchange="example.exchange", routing_key="example.main", properties=properties, mandatory=True
+            body.encode(),
+            exchange="example.exchange",
+            routing_key="example.main",
+            properties=properties,
+            mandatory=True,
         )
 
     async with httpx.AsyncClient(base_url=f"{service.url}/api/v1", timeout=60) as client:
