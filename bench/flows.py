@@ -34,7 +34,7 @@ MOST_ROUNDS = 5
 CLIENTS = 32
 REQUESTS_A_CLIENT = 60
 STUDENTS = "/api/v1/students"
-BARS = {"jobs": 1_000, "messages": 2_500, "GET of a student": 4_275, "POST of a student": 2_748}
+BARS = {"jobs": 1_000, "messages": 2_500, "students, GET": 4_275, "students, POST": 2_748}
 MOST_MEGABYTES = 70
 
 
@@ -157,8 +157,8 @@ def _students(stack: ExitStack, pg_url: str, folder: Path, rounds: int, many: in
     adds = [[add] * REQUESTS_A_CLIENT] * CLIENTS
     figures = alternate(
         [
-            Contender("GET of a student", lambda: ask_together(connections, reads, 200), operations=requests),
-            Contender("POST of a student", lambda: ask_together(connections, adds, 201), operations=requests),
+            Contender("students, GET", lambda: ask_together(connections, reads, 200), operations=requests),
+            Contender("students, POST", lambda: ask_together(connections, adds, 201), operations=requests),
         ],
         rounds,
         lambda: {"API": family(api_pid), "database": family(pg_pid)},
