@@ -20,8 +20,8 @@ from tests.postgres_places import REPOSITORY, eventually, open_directory
 FLOWS = {
     "jobs": "≥ 1,000/s",
     "messages": "≥ 2,500/s",
-    "GET of a student": "≥ 4,275/s",
-    "POST of a student": "≥ 2,748/s",
+    "students, GET": "≥ 4,275/s",
+    "students, POST": "≥ 2,748/s",
     "memory, idle, work": "≤ 70 MB",
     "memory, idle, schedule": "≤ 70 MB",
     "memory, idle, consume": "≤ 70 MB",
