@@ -190,10 +190,13 @@ class Request(litestar.Request[Any, Any, Any]):
 
         return KeptAnswer(await self.cache.answer(place, tag, encoded))
 
-    def require(self, tag: str) -> None:
-        """Raise StaleTag if there is an If-Match that does not name this entity tag (RFC 9110, 13.1.1)."""
+    def require(self, *tags: str) -> None:
+        """Raise StaleTag if there is an If-Match that names none of these entity tags (RFC 9110, 13.1.1).
+
+        What has several forms, each with its tag, is changed by whoever has seen one of them.
+        """
         header = self._whole_header(b"if-match")
-        if header is not None and header != "*" and tag not in _tags(header, weak=False):
+        if header is not None and header != "*" and _tags(header, weak=False).isdisjoint(tags):
             raise StaleTag
 
     def _whole_header(self, name: Bytes) -> str | None:

@@ -1,7 +1,7 @@
 """The ASGI application: the modules' routes and our own, inside the layers."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -104,7 +104,14 @@ def application(
     amqp: Amqp = NOWHERE,
 ) -> ASGIApp:
     """The whole application, as a process serves it; the arguments are those of `framework`."""
-    return Front(Compression(framework(modules, db, cache, line, most_uploads, amqp=amqp)), http_metrics())
+    whole = Compression(framework(modules, db, cache, line, most_uploads, amqp=amqp))
+    return Front(whole, http_metrics(), tuple(_slash_below(modules)))
+
+
+def _slash_below(modules: Sequence[Module]) -> Iterator[str]:
+    for module in modules:
+        for root in ["", openapi.HOME] if module.is_at_root else [openapi.HOME]:
+            yield from (f"{root}{path}/" for path in module.slash_below)
 
 
 def describe(modules: Sequence[Module]) -> bytes:
