@@ -173,12 +173,16 @@ def _id(request: Request) -> str:
 
 
 def _media_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return (request.whole_header(b"content-type") or "").partition(";")[0].strip().lower()
 
 
 def _prefers_card(request: Request) -> bool:
-    accept = request.headers.get("accept", "")
-    return "vcard" in accept and request.accept.best_match(["application/json", CARD]) == CARD
+    accept = request.whole_header(b"accept")
+    return (
+        accept is not None
+        and "vcard" in accept.lower()
+        and request.accept.best_match(["application/json", CARD]) == CARD
+    )
 
 
 def _card_tag(state: str) -> str:
