@@ -80,9 +80,9 @@ def type_of(shape: Any) -> inspect.Type:
 
 
 def keeps_rules(document: Any, shape: Any) -> bool:
-    """Whether a document that msgspec has found right keeps the rules that it does not know; False: only `walk` can tell.
+    """Whether a document that msgspec has found right keeps the rules beyond it; where not, `walk` says what is wrong.
 
-    Takes a fraction of the time of `walk`, since it looks at nothing that no rule is for.
+    It takes a fraction of the time, since it looks at nothing that no rule is for. False may mean that it cannot tell.
     """
     keeps = _keeper_of(shape)
     return keeps is None or keeps(document)
@@ -97,10 +97,10 @@ def _keeper(info: Any, within: tuple[Any, ...]) -> Keeps | None:
     """None where there is no rule to keep. A shape that holds itself is left to `walk`, as is what is rare."""
     if not _holds_rule(info, set()):
         return None
-    if any(info is outer for outer in within):
-        return _only_walk_can_tell
     inside = (*within, info)
     match info:
+        case _ if any(info is outer for outer in within):
+            pass
         case inspect.Metadata(type=inner):
             keeps, rule = _keeper(inner, inside), (info.extra or {}).get("rule")
             return keeps if rule is None else lambda value: (keeps is None or keeps(value)) and rule(value) is None

@@ -8,8 +8,8 @@ import msgspec
 
 from kinfolk.kit.shapes import BadPlaces, walk
 from kinfolk.modules.contacts.card_lines import (
-    Property,
     LineError,
+    Property,
     components,
     plain,
     read_line,
@@ -22,6 +22,7 @@ from kinfolk.modules.contacts.vcard import Parts, field_of, item_of, parts_of, t
 
 MOST_CARDS = 50_000
 NAMESPACE = UUID("6c1f2f0e-2b5a-4f53-9c59-0d3f7d1f6a55")
+BEGIN = re.compile(r"^[ \t]*BEGIN:VCARD", re.IGNORECASE | re.MULTILINE)
 URN = re.compile(r"(?:urn:uuid:)?([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})", re.IGNORECASE)
 VERSIONS = frozenset({"2.1", "3.0", "4.0"})
 NOT_KEPT = frozenset({"BEGIN", "END", "VERSION"})
@@ -36,11 +37,9 @@ def read_cards(body: bytes) -> list[NewContact | Refused]:
         text = body.decode("utf-16") if is_wide else body.decode("utf-8-sig", "surrogateescape")
     except UnicodeDecodeError as error:
         raise MalformedCards(f"Byte {error.start} is not UTF-16.") from None
-    cards = []
-    for number, lines in enumerate(_cards(text), 1):
-        if number > MOST_CARDS:
-            raise TooManyCards(most_cards=MOST_CARDS)
-        cards.append(_read_card(number, lines))
+    if sum(1 for _ in BEGIN.finditer(text)) > MOST_CARDS:
+        raise TooManyCards(most_cards=MOST_CARDS)
+    cards = [_read_card(number, lines) for number, lines in enumerate(_cards(text), 1)]
     if not cards:
         raise MalformedCards("There is no BEGIN:VCARD.")
     return cards
@@ -91,9 +90,9 @@ def _contact(lines: Sequence[str]) -> NewContact:
     read = []
     for line in lines:
         try:
-            if UNSTORABLE.search(line):
-                raise LineError("a line is not UTF-8, or holds a NUL")
             read.append(read_line(line))
+            if UNSTORABLE.search(line) or UNSTORABLE.search(read[-1].value):
+                raise LineError("a line is not UTF-8, or holds a NUL")
         except LineError as error:
             places.add([], str(error))
     versions = [one.value.strip() for one in read if one.name == "VERSION"]
@@ -123,7 +122,7 @@ def _full_name(read: Sequence[Property]) -> str:
         for one in read:
             if one.name == name:
                 text = text_of(one) if name == "FN" else _joined(one)
-                if text.strip():
+                if text.strip() or (text and "X-JSON" in one.params):
                     return text
     return ""
 

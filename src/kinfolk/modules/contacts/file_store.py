@@ -74,7 +74,12 @@ class FileStore:
             raise Missing(f"{place}: it cannot be written: {error.strerror}") from error
 
     async def add(self, new: Sequence[NewContact]) -> list[bool]:
-        return await self._aside(lambda: [self._add(one) for one in new])
+        def add() -> list[bool]:
+            are_new = [self._add(one) for one in new]
+            self._flush()
+            return are_new
+
+        return await self._aside(add)
 
     async def find(self, contact_id: str) -> Kept:
         return (await self._aside(lambda: self._read(contact_id)))[0]
@@ -205,7 +210,6 @@ class FileStore:
             if new.card is not None:
                 self._write(new.contact_id, "vcf", new.card.encode())
             self._write(new.contact_id, "json", written(new.entry))
-            self._flush()
         return True
 
     def _write(self, contact_id: str, kind: str, content: bytes) -> None:
