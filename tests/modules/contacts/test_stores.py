@@ -118,7 +118,7 @@ async def test_what_is_foreign_or_broken_is_reported_once_and_left_alone(
             assert refusal(answer)[:2] == (404, "no-such-contact")
     events = [getattr(record, "event", {}) for record in caplog.records]
     reported = [event["file"] for event in events if event.get("event") == "file_skipped"]
-    assert sorted(reported) == sorted([*FOREIGN, *(f"{str(number) * 32}.json" for number in range(1, 9))])
+    assert sorted(reported) == sorted([*FOREIGN, *(f"{str(number) * 32}.json" for number in range(1, 10))])
     assert sorted(path.name for path in folder.iterdir()) == before
     assert stat.S_ISFIFO((folder / f"{'8' * 32}.json").stat().st_mode)
     (folder / f"{'1' * 32}.json").write_text('{"full_name": "Mended"}')

@@ -118,7 +118,7 @@ class FileStore:
             stamps = []
             for contact_id in self._ids():
                 with suppress(FileNotFoundError):
-                    stamps.append((contact_id, _stamp(self._path(contact_id).stat())))
+                    stamps.append((contact_id, _stamp(self._path(contact_id).lstat())))
             return _joint(stamps)
 
         return await self._aside(tag)
@@ -133,7 +133,7 @@ class FileStore:
                     kept, entry = self._read(contact_id)
                 except NoSuchContact:
                     with suppress(FileNotFoundError):
-                        stamps.append((contact_id, _stamp(self._path(contact_id).stat())))
+                        stamps.append((contact_id, _stamp(self._path(contact_id).lstat())))
                     continue
                 stamps.append((contact_id, kept.tag))
                 if len(rows) <= page.limit and contact_id > page.after:
@@ -237,8 +237,8 @@ class FileStore:
 
 
 def _opener(path: str, flags: int) -> int:
-    """Waits for nobody, as the opening of a pipe would."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    """Waits for nobody, as the opening of a pipe would, and follows no link."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _stamp(stat: os.stat_result) -> str:
