@@ -162,6 +162,7 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         from kinfolk.kit.news import use
         from kinfolk.kit.pool import new_line, reader
         from kinfolk.kit.revision import head
+        from kinfolk.modules.contacts import cards
         from kinfolk.modules.contacts.stores import choose
 
         head()  # is remembered for /ready
@@ -175,6 +176,7 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         roles = _roles(amqp) if role == "up" else {}
         others = [Child(name, beside(db, load(db), process.grace_seconds)) for name, load in roles.items()]
         if process.user is not None:  # after everything is loaded, which may lie where only root can read
+            cards.load()
             become(process.user, folder)
         choose(settings.contacts.contacts_store, web.workers)
         log.start(logs, in_thread=False)

@@ -166,6 +166,19 @@ async def test_a_full_disk_loses_nothing(client: httpx.AsyncClient, folder: Path
     assert (await client.get(place)).json() == large
 
 
+async def test_no_file_can_be_opened(client: httpx.AsyncClient, folder: Path) -> None:
+    """That is no reason to take an entry for gone."""
+    place = await add(client)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        answers = [await client.get(place), await client.get("/addresses"), await client.delete(place)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert [refusal(answer)[:2] for answer in answers] == [(503, "folder-takes-nothing")] * 3
+    assert (await client.get(place)).json() == an_entry()
+
+
 async def test_a_folder_that_has_gone(client: httpx.AsyncClient, folder: Path) -> None:
     place = await add(client)
     folder.rename(folder.with_name("gone"))

@@ -7,6 +7,7 @@ MODULE = Module(
     description="An address book: entries added, searched, replaced, removed, and exchanged as vCards.",
     routes="kinfolk.modules.contacts.api:ROUTES",
     tables="kinfolk.modules.contacts.tables",
+    statements="kinfolk.modules.contacts.statements",
     is_at_root=True,
     slash_below=["/addresses"],
 )

@@ -118,13 +118,9 @@ def _document(read: Sequence[Property]) -> Parts:
 
 def _full_name(read: Sequence[Property]) -> str:
     """FN, or what 3.0 and 2.1 have in its stead now and then: the name in parts, an organisation."""
-    for name in ("FN", "N", "ORG"):
-        for one in read:
-            if one.name == name:
-                text = text_of(one) if name == "FN" else _joined(one)
-                if text.strip() or (text and "X-JSON" in one.params):
-                    return text
-    return ""
+    named = [one for name in ("FN", "N", "ORG") for one in read if one.name == name]
+    texts = ((one, text_of(one) if one.name == "FN" else _joined(one)) for one in named)
+    return next((text for one, text in texts if text.strip() or "X-JSON" in one.params), "")
 
 
 def _joined(one: Property) -> str:

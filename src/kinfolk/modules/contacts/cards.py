@@ -23,6 +23,13 @@ class CardsTaken(Struct, frozen=True):
     refused: list[Refused]
 
 
+def load() -> None:
+    """Load now what the first card would: a user that root becomes later may not reach where Python lies."""
+    from phonenumbers import PhoneMetadata
+
+    PhoneMetadata.load_all()
+
+
 async def take_cards(store: Store, body: bytes) -> CardsTaken:
     """Add the cards of a file; one whose UID is known changes nothing. Raises MalformedCards and TooManyCards.
 

@@ -4,11 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
 
-from sqlalchemy import Text, all_, any_, delete, func, select, update
-from sqlalchemy.dialects.postgresql import ARRAY, insert
-
 from kinfolk.kit.db import Connection, Database
-from kinfolk.kit.sql import param, sql
 from kinfolk.modules.contacts.contacts import (
     Entry,
     Kept,
@@ -20,42 +16,19 @@ from kinfolk.modules.contacts.contacts import (
     words_of,
     written,
 )
-from kinfolk.modules.contacts.tables import address_book, contacts
+from kinfolk.modules.contacts.statements import (
+    ADDED,
+    ALL,
+    AMONG,
+    BOOK,
+    BOOK_TAKEN,
+    REMOVED,
+    REPLACED,
+    SEARCHED,
+    TAG,
+    WITH_CARD,
+)
 
-THE_BOOK = 1
-COLUMNS = ("contact_id", "document", "searched", "tag", "card")
-IS_MEANT = contacts.c.contact_id == param("contact_id")
-
-TAKEN = insert(address_book).values(book_id=THE_BOOK, tag=param("tag"))
-BOOK_TAKEN = sql(TAKEN.on_conflict_do_update(index_elements=["book_id"], set_={"tag": TAKEN.excluded.tag}))
-BOOK = sql(select(address_book.c.tag).where(address_book.c.book_id == THE_BOOK))
-ADDED = sql(
-    insert(contacts)
-    .from_select(COLUMNS, select(*(func.unnest(param(name, ARRAY(Text))) for name in COLUMNS)))
-    .on_conflict_do_nothing()
-    .returning(contacts.c.contact_id)
-)
-AMONG = sql(
-    select(contacts.c.contact_id, contacts.c.document, contacts.c.tag).where(
-        contacts.c.contact_id == any_(param("contact_ids", ARRAY(Text)))
-    )
-)
-WITH_CARD = sql(select(contacts.c.document, contacts.c.tag, contacts.c.card).where(IS_MEANT))
-TAG = sql(select(contacts.c.tag).where(IS_MEANT))
-REPLACED = sql(
-    update(contacts)
-    .where(IS_MEANT)
-    .values(document=param("document"), searched=param("searched"), tag=param("new_tag"))
-)
-REMOVED = sql(delete(contacts).where(IS_MEANT))
-LISTED = (
-    select(contacts.c.contact_id, contacts.c.document)
-    .where(contacts.c.contact_id > param("after"))
-    .order_by(contacts.c.contact_id)
-    .limit(param("limit"))
-)
-ALL = sql(LISTED)
-SEARCHED = sql(LISTED.where(contacts.c.searched.like(all_(param("patterns", ARRAY(Text))))))
 ESCAPED = r"\\\1"
 LIKE_SIGNS = re.compile(r"([\\%_])")
 

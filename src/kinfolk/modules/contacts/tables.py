@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, SmallInteger, String, Table, Text
 
-from kinfolk.kit.db import metadata
+from kinfolk.kit.sql import metadata
 
 # An entry is kept as it is answered; `searched` is what a search looks through. A tag is never used twice. Ids sort by
 # their bytes, as they do everywhere else.

@@ -119,13 +119,11 @@ def item_of(field: str, read: Property) -> Item | None:
 
 
 def _written(field: str, item: Item) -> Property:
-    match item:
-        case Address():
-            return _written_address(item)
-        case Email():
-            return Property("EMAIL", escaped(item.email), {"TYPE": [item.kind]})
-        case Phone():
-            return _written_phone(item, is_fax=field == "fax_numbers")
+    if isinstance(item, Address):
+        return _written_address(item)
+    if isinstance(item, Email):
+        return Property("EMAIL", escaped(item.email), {"TYPE": [item.kind]})
+    return _written_phone(item, is_fax=field == "fax_numbers")
 
 
 def _written_address(address: Address) -> Property:
