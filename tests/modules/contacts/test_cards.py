@@ -279,6 +279,16 @@ async def test_what_is_no_card(client: httpx.AsyncClient, make: Callable[[], byt
     assert (await client.get("/addresses")).headers["etag"] == before
 
 
+@pytest.mark.parametrize(
+    ("line", "full_name"),
+    [("FN:\r\nORG:Werk\\, GmbH;Einkauf", "Werk, GmbH Einkauf"), ("N:K;Anna;B.;Dr.;jr.", "Dr. Anna B. K jr.")],
+)
+async def test_a_card_without_a_name_of_its_own(client: httpx.AsyncClient, line: str, full_name: str) -> None:
+    found = await taken(client, card(name=line, version="3.0"))
+    (contact_id,) = found["added"] or found["known"]
+    assert (await client.get(f"/addresses/{contact_id}")).json()["full_name"] == full_name
+
+
 async def test_a_card_within_a_card_is_the_end_of_the_first(client: httpx.AsyncClient) -> None:
     found = await taken(client, b"BEGIN:VCARD\nVERSION:3.0\nFN:Boss\nAGENT:\n" + card("UID:agent", version="3.0"))
     assert ([one["card"] for one in found["refused"]], len(found["added"] + found["known"])) == ([1], 1)
@@ -313,13 +323,30 @@ async def test_too_many_cards(client: httpx.AsyncClient) -> None:
     assert refusal(await post(client, file))[:2] == (413, "too-many-cards")
 
 
-def test_what_reads_cards_is_loaded_by_the_first_card() -> None:
-    program = (
-        "import sys; from kinfolk.app import MODULES; [module.handlers() for module in MODULES];"
-        "print([name for name in ('vobject', 'phonenumbers', 'dns', 'pytz') if name in sys.modules])"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ended.stdout == "[]\n"
+LAZY = """
+import asyncio, sys
+from kinfolk.app import MODULES
+from kinfolk.modules.contacts import cards
+from kinfolk.modules.contacts.memory_store import MemoryStore
+
+for module in MODULES:
+    module.handlers()
+print([name for name in ("vobject", "phonenumbers", "dns", "pytz") if name in sys.modules])
+cards.load()
+sys.meta_path.clear()
+card = (
+    b"BEGIN:VCARD\\nVERSION:3.0\\nFN;CHARSET=latin1;QUOTED-PRINTABLE:=E4\\n"
+    b"TEL:+3725123456\\nTEL:+441134960001\\nEMAIL:a@example.com\\nEND:VCARD"
+)
+taken = asyncio.run(cards.take_cards(MemoryStore(), card))
+print(len(taken.added))
+"""
+
+
+def test_what_reads_cards_is_loaded_by_the_first_card_or_when_told() -> None:
+    """Once told, nothing more need be found on the disk."""
+    ended = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr[-400:]) == ("[]\n1\n", "")
 
 
 @pytest.mark.parametrize("address", ["anna@example.com", "a.b+c@sub.example.org", "Анна@пример.рф"])

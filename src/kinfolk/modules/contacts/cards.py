@@ -1,6 +1,8 @@
 """Cards in and out of a store. What reads and writes them is loaded when the first one comes."""
 
 import asyncio
+import codecs
+from importlib import import_module
 
 import msgspec
 from msgspec import Struct
@@ -13,6 +15,7 @@ LARGEST_FILE_BYTES = 16_777_216
 READ_HERE_BYTES = 32_768  # which holds the event loop for some 20 ms
 WRITTEN_HERE_CHARACTERS = 65_536
 ADDED_AT_ONCE = 500
+CODECS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "quoted-printable", "iso-8859-1", "windows-1252")
 
 
 class CardsTaken(Struct, frozen=True):
@@ -27,7 +30,10 @@ def load() -> None:
     """Load now what the first card would: a user that root becomes later may not reach where Python lies."""
     from phonenumbers import PhoneMetadata
 
+    import_module("kinfolk.modules.contacts.card_files")
     PhoneMetadata.load_all()
+    for name in CODECS:
+        codecs.lookup(name)
 
 
 async def take_cards(store: Store, body: bytes) -> CardsTaken:
