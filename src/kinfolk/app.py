@@ -4,6 +4,7 @@ from kinfolk.kit.module import modules
 
 MODULES = modules(
     "kinfolk.modules.citizens",
+    "kinfolk.modules.contacts",
     "kinfolk.modules.students",
     "kinfolk.modules.jobs",
     "kinfolk.modules.messages",

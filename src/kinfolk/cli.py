@@ -21,6 +21,7 @@ from kinfolk.kit.settings import (
     AmqpSettings,
     CacheSettings,
     ClientSettings,
+    ContactsSettings,
     DatabaseSettings,
     FileSettings,
     LogSettings,
@@ -161,6 +162,8 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         from kinfolk.kit.news import use
         from kinfolk.kit.pool import new_line, reader
         from kinfolk.kit.revision import head
+        from kinfolk.modules.contacts import cards
+        from kinfolk.modules.contacts.stores import choose
 
         head()  # is remembered for /ready
         db = Database(url, size=database.pool_size)
@@ -173,7 +176,9 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         roles = _roles(amqp) if role == "up" else {}
         others = [Child(name, beside(db, load(db), process.grace_seconds)) for name, load in roles.items()]
         if process.user is not None:  # after everything is loaded, which may lie where only root can read
+            cards.load()
             become(process.user, folder)
+        choose(settings.contacts.contacts_store, web.workers)
         log.start(logs, in_thread=False)
         place = f"uds={web.uds}" if web.uds else "address={} port={}".format(*bound.getsockname()[:2])
         greeting = _greeting(bound, database) if role == "up" and web.uds is None else None
@@ -344,6 +349,7 @@ def settings(
     cache: CacheSettings = CacheSettings(),
     amqp: AmqpSettings = AmqpSettings(),
     outside: OutsideSettings = OutsideSettings(),
+    contacts: ContactsSettings = ContactsSettings(),
     process: ProcessSettings = ProcessSettings(),
     metrics: MetricsSettings = MetricsSettings(),
     logs: LogSettings = LogSettings(),
@@ -352,7 +358,7 @@ def settings(
     """Show every setting, its value and where it came from; passwords are masked."""
     rows = [
         (name, masked(name, getattr(group, name)), sources.origins.get(name, "default"))
-        for group in (file, database, web, cache, amqp, outside, process, metrics, logs, client)
+        for group in (file, database, web, cache, amqp, outside, contacts, process, metrics, logs, client)
         for name in type(group).__dataclass_fields__
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from tests.journeys.test_page import CHROMIUM, FLAGS
@@ -32,7 +33,8 @@ def page(service_url: str) -> Iterator[Page]:
 def test_a_get_can_be_tried_out(page: Page, service_url: str) -> None:
     page.goto(f"{service_url}/docs")
     expect(page.get_by_role("heading", name="Kinfolk")).to_be_visible()
-    expect(page.locator(".opblock")).to_have_count(22)
+    paths = httpx.get(f"{service_url}/schema/openapi.json").json()["paths"].values()
+    expect(page.locator(".opblock")).to_have_count(sum(map(len, paths)))
     expect(page.locator(".errors-wrapper")).to_have_count(0)
     health = page.locator(".opblock", has_text="/health").first
     health.locator(".opblock-summary").click()

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from kinfolk.kit.documents import parse
 from kinfolk.kit.problems import InvalidDocument
-from kinfolk.kit.shapes import BadPlaces, has_rules, pointer, walk
+from kinfolk.kit.shapes import BadPlaces, keeps_rules, pointer, walk
 
 
 def shout(text: str) -> str | None:
@@ -141,11 +141,49 @@ def test_a_rule_is_asked_once_the_type_is_right() -> None:
     assert complaints(["ab"], list[Annotated[str, Meta(extra={"other": 1})]]) == []
 
 
-def test_rules_are_found_wherever_they_stand() -> None:
-    loud = Annotated[str, Meta(extra={"rule": shout})]
-    assert has_rules(dict[str, list[loud | None]])
-    assert not has_rules(Node)
-    assert not has_rules(Annotated[str, Meta(description="quiet")])
+Loud = Annotated[str, Meta(extra={"rule": shout})]
+
+
+class Loudest(Struct):
+    said: list[Loud]
+    again: Annotated[list[Loud], Meta(extra={"rule": lambda said: "is too much" if said[1:] else None})] | int = 0
+
+
+class LoudNode(Struct):
+    said: Loud
+    below: "LoudNode | None" = None
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "shape"),
+    [
+        ("A", "a", Loud),
+        ("A", "a", Annotated[Loud, Meta(description="told")]),
+        ({"said": ["A"]}, {"said": ["A", "a"]}, Loudest),
+        ({"said": [], "again": ["A"]}, {"said": [], "again": ["A", "B"]}, Loudest),
+        ({"said": [], "again": 1}, {"said": [], "again": ["a"]}, Loudest),
+        ([None, "A"], [None, "a"], list[Loud | None]),
+    ],
+)
+def test_rules_are_kept_wherever_they_stand(right: Any, wrong: Any, shape: Any) -> None:
+    assert keeps_rules(right, shape)
+    assert complaints(right, shape) == []
+    assert not keeps_rules(wrong, shape)
+    assert complaints(wrong, shape) != []
+
+
+@pytest.mark.parametrize(
+    ("document", "shape"),
+    [({"a": "A"}, dict[str, Loud]), ({"said": "A", "below": {"said": "B"}}, LoudNode), ("A", Loud | Annotated[str, 1])],
+)
+def test_what_is_rare_is_left_to_the_walk(document: Any, shape: Any) -> None:
+    assert not keeps_rules(document, shape)
+    assert complaints(document, shape) == []
+
+
+def test_what_has_no_rules_keeps_them() -> None:
+    assert keeps_rules({"below": 1}, Node)
+    assert keeps_rules(1, Annotated[str, Meta(description="quiet")])
 
 
 def test_the_rule_of_a_union_member_is_asked_for_that_member() -> None:

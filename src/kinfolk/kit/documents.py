@@ -25,7 +25,7 @@ import msgspec
 import msgspec.structs
 
 from kinfolk.kit.problems import BadInput, BadPlace, InvalidDocument
-from kinfolk.kit.shapes import BadPlaces, Doubled, NotJson, has_rules, json_types, pointer, type_of, walk
+from kinfolk.kit.shapes import BadPlaces, Doubled, NotJson, json_types, keeps_rules, pointer, type_of, walk
 
 T = TypeVar("T")
 Beyond = Callable[[Any, BadPlaces], None]
@@ -61,7 +61,7 @@ def read_json(
         return examine(body, shape, problem, beyond)
     if may_hold_nul(body) or structural_quotes(body) != structural_quotes(msgspec.json.encode(plain)):
         return examine(body, shape, problem, beyond)
-    if beyond or has_rules(shape):  # type: ignore[arg-type]  # mypy doubts that a class is hashable
+    if beyond or not keeps_rules(plain, shape):
         places = BadPlaces()
         walk(plain, shape, places)
         if beyond:

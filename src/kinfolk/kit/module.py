@@ -27,6 +27,8 @@ class Module:
     """The Python module that has its statements: nothing else that a role loads imports SQLAlchemy."""
     is_at_root: bool = False
     """Served without `/api/v1` too, for clients that came before it."""
+    slash_below: Sequence[str] = ()
+    """Paths that may have one slash too many at the end, and so may what is below them; for such clients, too."""
     commands: Mapping[str, str] = field(default_factory=dict)
     """Words of `kinfolk`: each names the function that Cyclopts runs."""
 

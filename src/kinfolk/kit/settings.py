@@ -111,6 +111,13 @@ class OutsideSettings:
     """The service that knows what time it is elsewhere. Without it: the machine's own zone data."""
 
 
+@Parameter(name="*", group="Contacts", show_env_var=True)
+@dataclass(frozen=True, kw_only=True)
+class ContactsSettings:
+    contacts_store: str = "sql"
+    """Where contacts are kept: sql (the database), fs:FOLDER (a file each) or memory (until the end)."""
+
+
 @Parameter(name="*", group="Process", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
@@ -159,6 +166,7 @@ class ServingSettings:
     cache: CacheSettings = field(default_factory=CacheSettings)
     amqp: AmqpSettings = field(default_factory=AmqpSettings)
     outside: OutsideSettings = field(default_factory=OutsideSettings)
+    contacts: ContactsSettings = field(default_factory=ContactsSettings)
     process: ProcessSettings = field(default_factory=ProcessSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     file: FileSettings = field(default_factory=FileSettings)
@@ -183,6 +191,7 @@ GROUPS: tuple[type[Any], ...] = (
     CacheSettings,
     AmqpSettings,
     OutsideSettings,
+    ContactsSettings,
     ProcessSettings,
     MetricsSettings,
     LogSettings,

@@ -167,7 +167,7 @@ class Request(litestar.Request[Any, Any, Any]):
 
     def has_seen(self, tag: str) -> bool:
         """Does If-None-Match name this entity tag, in whatever coding (RFC 9110, 13.1.2)?"""
-        header = self._whole_header(b"if-none-match")
+        header = self.whole_header(b"if-none-match")
         return header is not None and (header == "*" or tag in _tags(header, weak=True))
 
     @property
@@ -190,13 +190,16 @@ class Request(litestar.Request[Any, Any, Any]):
 
         return KeptAnswer(await self.cache.answer(place, tag, encoded))
 
-    def require(self, tag: str) -> None:
-        """Raise StaleTag if there is an If-Match that does not name this entity tag (RFC 9110, 13.1.1)."""
-        header = self._whole_header(b"if-match")
-        if header is not None and header != "*" and tag not in _tags(header, weak=False):
+    def require(self, *tags: str) -> None:
+        """Raise StaleTag if there is an If-Match that names none of these entity tags (RFC 9110, 13.1.1).
+
+        What has several forms, each with its tag, is changed by whoever has seen one of them.
+        """
+        header = self.whole_header(b"if-match")
+        if header is not None and header != "*" and _tags(header, weak=False).isdisjoint(tags):
             raise StaleTag
 
-    def _whole_header(self, name: Bytes) -> str | None:
+    def whole_header(self, name: Bytes) -> str | None:
         """A list may come in several headers of one name (RFC 9110, 5.3); None if there is none."""
         found = [value for header, value in self.scope["headers"] if header == name]
         return b",".join(found).decode("latin-1").strip() if found else None

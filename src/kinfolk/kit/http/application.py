@@ -1,7 +1,7 @@
 """The ASGI application: the modules' routes and our own, inside the layers."""
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ParamSpec
 
 import msgspec
@@ -70,6 +70,7 @@ def framework(
                 "documents": {pages.OPENAPI: describe(modules), pages.ASYNCAPI: describe_messages(modules)},
                 "parking": Parking([lane for module in modules for lane in module.load_lanes()], amqp),
                 "pool": Pool(db, line),
+                "slash_below": tuple(_slash_below(modules)),
                 "uploads": Uploads(most_uploads),
             }
         ),
@@ -99,13 +100,20 @@ def _options(path: str, allowed: str) -> HTTPRouteHandler:
 
 def _whole(frame: Callable[P, Litestar]) -> Callable[P, ASGIApp]:
     def application(*arguments: P.args, **named: P.kwargs) -> ASGIApp:
-        return Front(Compression(frame(*arguments, **named)), http_metrics())
+        made = frame(*arguments, **named)
+        return Front(Compression(made), http_metrics(), made.state["slash_below"])
 
     return application
 
 
 application = _whole(framework)
 """The whole application, as a process serves it, with the arguments of `framework`."""
+
+
+def _slash_below(modules: Sequence[Module]) -> Iterator[str]:
+    for module in modules:
+        for root in ["", openapi.HOME] if module.is_at_root else [openapi.HOME]:
+            yield from (f"{root}{path}/" for path in module.slash_below)
 
 
 def describe(modules: Sequence[Module]) -> bytes:

@@ -1,6 +1,7 @@
 """Reading a request's body: bounded, unpacked, never trusted to be whole, and out of memory where it is large."""
 
 import asyncio
+import os
 import re
 import tempfile
 import zlib
@@ -93,6 +94,12 @@ class Body:
         """All of it, where it is small."""
         assert self.is_small
         return self._pieces[0]
+
+    async def whole(self) -> bytes:
+        """All of it, also where it is large, for what reads nothing but bytes."""
+        if self._file is None:
+            return self.small
+        return await asyncio.to_thread(os.pread, self._file.fileno(), os.fstat(self._file.fileno()).st_size, 0)
 
     async def file(self) -> BinaryIO:
         """A file that holds it. Raises NoRoom."""

@@ -49,16 +49,18 @@ class InternalError(problems.Problem):
 class Front:
     """ASGI layer around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics, slash_below: tuple[str, ...] = ()) -> None:
+        """`slash_below` are beginnings of paths, each with a slash at its end, that may have one slash too many."""
         self._app = app
         self._metrics = metrics
+        self._slash_below = slash_below
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(scope, receive, send)  # type: ignore[arg-type]  # the server speaks neither lifespan nor WebSocket
         with log.facts(exchange.id) as facts:
             error: Exception | None = None
             try:
-                if (refusal := exchange.refusal()) is not None:
+                if (refusal := exchange.refusal(self._slash_below)) is not None:
                     await Answer.refusing(refusal)(scope, receive, exchange.send)
                 else:
                     await self._app(exchange.scope, exchange.receive, exchange.send)
@@ -129,14 +131,15 @@ class _Exchange:
         # Not a secret, and a call of the kernel for each request costs as much as all of the rest here.
         self._request_id = self._request_id or trace or b"%016x" % getrandbits(64)
 
-    def refusal(self) -> problems.Problem | None:
+    def refusal(self, slash_below: tuple[str, ...]) -> problems.Problem | None:
         """Why this request goes no further.
 
-        Each thing has one address: no trailing slash, no double one, none hidden as %2F. And a page of another site
+        Each thing has one address: no slash at its end, no double one, none hidden as %2F. And a page of another site
         must not use its visitor's browser to reach us (Fetch Metadata Request Headers, 2.3).
         """
         path = self.scope["path"]
-        if (len(path) > 1 and path.endswith("/")) or "//" in path or b"%2f" in self.scope["raw_path"].lower():
+        is_slashed = len(path) > 1 and path.endswith("/") and not path.startswith(slash_below)
+        if is_slashed or "//" in path or b"%2f" in self.scope["raw_path"].lower():
             return NoSuchPlace()
         if self._is_cross_site and self.method not in SAFE_METHODS:
             return CrossSite()

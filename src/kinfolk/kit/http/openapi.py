@@ -130,7 +130,7 @@ def _responses(operation: Operation, always: Iterable[type[problems.Problem]], r
     for status, shape in operation.gives.items():
         response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if isinstance(shape, str):
-            response["content"] = {shape: {"schema": {"type": "string"}}}
+            response["content"] = {shape: {"schema": {} if shape.endswith("json") else {"type": "string"}}}
         elif shape is not None:
             content: dict[str, Any] = {"schema": refs[shape]}
             if operation.given is not None and status < 300:

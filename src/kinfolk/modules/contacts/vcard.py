@@ -1,0 +1,218 @@
+"""Entries and the properties of vCard 4.0 (RFC 6350), addresses in the components of RFC 9554.
+
+What an entry has no place for stays in the card that it came with: `card_of` puts the two together again. Two
+parameters are our own: `X-JSON` names the components that are written as JSON, so that a number comes back as a number,
+and `X-PARTS` has the parts of a telephone number where a numbering plan would part it differently.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+import phonenumbers
+from msgspec import UNSET
+
+from kinfolk.modules.contacts.card_lines import (
+    Property,
+    components,
+    escaped,
+    folded,
+    plain,
+    read_line,
+    words,
+    written_line,
+)
+from kinfolk.modules.contacts.contacts import Address, Email, Entry, Phone
+
+Parts: TypeAlias = dict[str, Any]
+Params: TypeAlias = dict[str, list[str]]
+Item: TypeAlias = Address | Phone | Email
+
+# Where RFC 9554, 2.1 has what an address is made of.
+STREET = 2
+COMPONENTS = {
+    "city": 3,
+    "province": 4,
+    "pincode": 5,
+    "country": 6,
+    "unit_number": 8,
+    "street_number": 10,
+    "street_name": 11,
+    "building_name": 12,
+    "locality": 15,
+}
+MOST_COMPONENTS = 18
+JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+CONTROL = re.compile(r"[\0-\x09\x0b-\x1f\x7f]")
+FIELDS = {"ADR": "addresses", "EMAIL": "emails", "TEL": "phone_numbers"}
+
+
+def field_of(read: Property) -> str | None:
+    """The array of an entry that this property belongs to, or None."""
+    if read.name == "TEL" and "fax" in read.types:
+        return "fax_numbers"
+    return FIELDS.get(read.name)
+
+
+def parts_of(read: Property) -> Parts | None:
+    """The item of an entry that a property tells of; None where an entry cannot hold it."""
+    kind = next((word for word in read.types if word in {"home", "work"}), "home")
+    match read.name:
+        case "EMAIL":
+            address = plain(read.value).removeprefix("mailto:").strip()
+            parts: Parts | None = {"email": address} if address else None
+        case "TEL":
+            parts = _phone(read)
+        case _:
+            parts = _address(read)
+    return None if parts is None else {"kind": kind, **parts}
+
+
+def text_of(read: Property) -> str:
+    return str(_value(plain(read.value), is_json="X-JSON" in read.params))
+
+
+def card_of(entry: Entry, uid: str, card: str | None) -> bytes:
+    """A whole vCard 4.0: the lines of `card` that still hold, and what the entry has beside them."""
+    kept = [read_line(line) for line in (card or "").split("\n") if line]
+    left = {field: list(getattr(entry, field)) for field in ("addresses", "phone_numbers", "fax_numbers", "emails")}
+    if not any(read.name == "UID" for read in kept):
+        kept.append(Property("UID", uid))
+    kept = _renamed(kept, entry.full_name)
+    gone, lines = set[str | None](), []
+    for read in kept:
+        field = field_of(read)
+        item = item_of(field, read) if field else None
+        if field is None or item is None:
+            lines.append(read)
+        elif item in left[field]:
+            left[field].remove(item)
+            lines.append(read)
+        else:
+            gone.add(read.group)
+    lines = [read for read in lines if read.group is None or read.group not in gone]
+    lines += [_written(field, item) for field, items in left.items() for item in items]
+    return folded(["BEGIN:VCARD", "VERSION:4.0", *map(written_line, lines), "END:VCARD"])
+
+
+def _renamed(kept: Sequence[Property], full_name: str) -> list[Property]:
+    """With this name first. Where it has changed, the old one in parts is no longer right either."""
+    names = [read for read in kept if read.name == "FN"]
+    if names and text_of(names[0]) == full_name:
+        return [names[0], *(read for read in kept if read is not names[0])]
+    text, is_json = _text(full_name)
+    return [
+        Property("FN", escaped(text), {"X-JSON": ["text"]} if is_json else {}),
+        *(read for read in kept if read.name not in {"FN", "N"}),
+    ]
+
+
+def item_of(field: str, read: Property) -> Item | None:
+    """What a property tells, where it belongs to this array; None where an entry cannot hold it."""
+    shape = {"addresses": Address, "emails": Email}.get(field, Phone)
+    try:
+        parts = parts_of(read)
+        return None if parts is None else msgspec.convert(parts, shape)
+    except msgspec.ValidationError:
+        return None
+
+
+def _written(field: str, item: Item) -> Property:
+    if isinstance(item, Address):
+        return _written_address(item)
+    if isinstance(item, Email):
+        return Property("EMAIL", escaped(item.email), {"TYPE": [item.kind]})
+    return _written_phone(item, is_fax=field == "fax_numbers")
+
+
+def _written_address(address: Address) -> Property:
+    texts, in_json = [""] * MOST_COMPONENTS, []
+    for name, place in COMPONENTS.items():
+        value = getattr(address, name)
+        if value is not UNSET:
+            text, is_json = _text(value)
+            if is_json and name != "unit_number":  # which is always a number
+                in_json.append(name.replace("_", "-"))
+            texts[place] = escaped(text)
+    if "street-name" not in in_json:  # for programs that know but seven components
+        texts[STREET] = " ".join(filter(None, (texts[COMPONENTS["street_name"]], texts[COMPONENTS["street_number"]])))
+    params: Params = {"TYPE": [str(address.kind)]} | ({"X-JSON": in_json} if in_json else {})
+    return Property("ADR", ";".join(texts), params)
+
+
+def _address(read: Property) -> Parts | None:
+    in_json = {word.lower().replace("-", "_") for text in read.params.get("X-JSON", ()) for word in text.split(",")}
+    texts = components(read.value)
+    texts += [""] * (MOST_COMPONENTS - len(texts))
+    parts: Parts = {}
+    for name, place in COMPONENTS.items():
+        text = plain(texts[place]) if name in in_json else words(texts[place])
+        if text:
+            parts[name] = _value(text, is_json=name in in_json)
+    if "street_name" not in parts and (street := words(texts[STREET])):
+        parts["street_name"] = street
+    if "unit_number" in parts:
+        if not JSON_NUMBER.fullmatch(str(parts["unit_number"])):
+            del parts["unit_number"]  # "4B", which stays in the card
+        else:
+            parts["unit_number"] = msgspec.json.decode(parts["unit_number"])
+    return parts if all(parts.get(name) for name in ("street_name", "pincode", "country")) else None
+
+
+def _written_phone(phone: Phone, *, is_fax: bool) -> Property:
+    area = "" if phone.area_code is UNSET else str(phone.area_code)
+    number = f"tel:+{phone.country_code}{area}{phone.local_number}"
+    params: Params = {"TYPE": [phone.kind, "fax"] if is_fax else [phone.kind], "VALUE": ["uri"]}
+    read = Property("TEL", number, params)
+    if item_of("phone_numbers", read) == phone:
+        return read
+    return Property("TEL", number, params | {"X-PARTS": [f"{phone.country_code}-{area}-{phone.local_number}"]})
+
+
+def _phone(read: Property) -> Parts | None:
+    """A number in its parts. One without a country, or one too short for one, an entry cannot hold."""
+    text = plain(read.value).strip().removeprefix("tel:")
+    if (parts := _told_parts(read, text)) is not None:
+        return parts
+    try:
+        number = phonenumbers.parse(text)
+    except phonenumbers.NumberParseException:
+        return None
+    if not number.national_number or not phonenumbers.is_possible_number(number):
+        return None
+    national = str(number.national_number)
+    parts = {"country_code": number.country_code, "local_number": number.national_number}
+    if number.italian_leading_zero:
+        # dialled with its zeros, of which a number can hold but one, as an area of its own
+        return parts | {"area_code": 0} if (number.number_of_leading_zeros or 1) == 1 else None
+    length = phonenumbers.length_of_geographical_area_code(number)
+    local = national[length:]
+    if length and local and not local.startswith("0"):
+        parts |= {"area_code": int(national[:length]), "local_number": int(local)}
+    return parts
+
+
+def _told_parts(read: Property, text: str) -> Parts | None:
+    """The parts that we wrote beside a number, where they still are the number."""
+    told = (read.first("X-PARTS") or "").split("-")
+    if len(told) != 3 or "+" + "".join(told) != text or not all(part.isdecimal() for part in (told[0], told[2])):
+        return None
+    country, area, local = told
+    return {"country_code": int(country), "local_number": int(local)} | ({"area_code": int(area)} if area else {})
+
+
+def _text(value: str | float) -> tuple[str, bool]:
+    """A value as text, and whether that text is JSON: else a number, nothing, or what a line cannot hold were lost."""
+    if isinstance(value, str) and value and not CONTROL.search(value) and value == value.strip():
+        return value, False
+    return msgspec.json.encode(value).decode(), True
+
+
+def _value(text: str, *, is_json: bool) -> Any:
+    if not is_json:
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
