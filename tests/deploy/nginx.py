@@ -45,7 +45,7 @@ class Nginx:
         self.port, self.tls_port = free_port(), free_port()
         (self.folder / "conf.d").mkdir()
         (self.folder / "nginx.conf").write_text(MAIN.format(user="user root;" if os.geteuid() == 0 else ""))
-        for name in ("10-kinfolk.conf", f"20-kinfolk-{server}.conf"):
+        for name in ("00-kinfolk-upstream.conf", "10-kinfolk.conf", f"20-kinfolk-{server}.conf"):
             self._write(name, f"conf.d/{name}", upstream_port)
         self._write("kinfolk.inc", "kinfolk.inc", upstream_port)
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,7 +77,7 @@ class Nginx:
         return done.stderr
 
     def told(self, name: str) -> str:
-        """What stands in a log: error.log or kinfolk.log."""
+        """What stands in a log: error.log or access.log."""
         path = self.folder / name
         return path.read_text() if path.exists() else ""
 

@@ -95,7 +95,7 @@ def test_the_id_of_a_request_is_the_same_everywhere(front: Nginx, service: Servi
     made_id = made.headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{32}", made_id)
     assert eventually(lambda: f"id={made_id}" in service.log, SECONDS)
-    assert eventually(lambda: f"id={made_id}" in front.told("kinfolk.log"), SECONDS)
+    assert eventually(lambda: f"id={made_id}" in front.told("access.log"), SECONDS)
 
 
 def test_a_client_cannot_say_who_it_is_and_its_query_is_in_no_log(echo: Nginx) -> None:
@@ -115,8 +115,8 @@ def test_a_client_cannot_say_who_it_is_and_its_query_is_in_no_log(echo: Nginx) -
     )
     assert "forwarded" not in headers
     assert headers["host"] == f"127.0.0.1:{echo.port}"
-    assert eventually(lambda: '"GET /a/b HTTP/1.1"' in echo.told("kinfolk.log"), SECONDS)
-    assert "secret" not in echo.told("kinfolk.log")
+    assert eventually(lambda: '"GET /a/b HTTP/1.1"' in echo.told("access.log"), SECONDS)
+    assert "secret" not in echo.told("access.log")
 
 
 def connected(nginx: Nginx, head: str) -> socket.socket:
