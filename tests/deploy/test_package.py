@@ -63,6 +63,7 @@ def test_the_wheel_holds_the_package_and_the_examples_of_deploying(built: Path) 
     with zipfile.ZipFile(wheel) as archive:
         inside = set(archive.namelist())
         [metadata] = (archive.read(name).decode() for name in inside if name.endswith("/METADATA"))
+    assert metadata.startswith("Metadata-Version: 2.4\n")
     assert re.search(rf"^Version: {re.escape(__version__)}$", metadata, re.MULTILINE)
     package = {name.removeprefix("src/") for name in tracked("src")}
     examples = {f"kinfolk-{__version__}.data/data/share/kinfolk/{name}" for name in tracked("deploy")}
