@@ -85,7 +85,7 @@ def test_what_it_mounts_is_there_and_what_it_waits_for_is_told(project: dict[str
 def test_nothing_is_published_beyond_this_machine_unless_the_operator_says_so(project: dict[str, Any]) -> None:
     published = [port for service in project["services"].values() for port in service.get("ports", [])]
     assert published
-    assert all(port.startswith(("127.0.0.1:", "${KINFOLK_PLACE:-127.0.0.1:")) for port in published)
+    assert all(port.startswith(("127.0.0.1:", "${PLACE:-127.0.0.1:")) for port in published)
 
 
 def test_the_upstream_among_containers_is_the_one_of_nginx_but_for_its_address() -> None:
