@@ -1,9 +1,9 @@
 # Habits. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check db migration new-module docs lock bench
+.PHONY: help run test check db up migration new-module docs lock bench release deploy-check
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: ## start everything
 	@./run
@@ -16,6 +16,9 @@ check: ## only lint, types and import contracts
 
 db: ## bring the database to the newest revision
 	@./run db upgrade head
+
+up: ## everything in containers, with code taken up as it is saved (needs Docker Compose)
+	@docker compose --file deploy/compose/development.yaml up --build --watch
 
 migration: ## write the revision that tables and database differ by: make migration m="add a column"
 	@./run db revision --autogenerate -m "$(or $(m),$(error say what it does: make migration m="add a column"))"
@@ -33,3 +36,9 @@ lock: ## remake both lock files, keeping versions (needs uv): make lock, make lo
 bench: ## measure every operation beside its limit, into docs/performance.md: make bench, make bench COMPARE=URL QUICK=1
 	@bash -euc '. tools/environment.sh; provide requirements-dev.txt; exec "$$venv/bin/python" -m bench "$$@"' \
 	  bench $(if $(COMPARE),--compare "$(COMPARE)") $(if $(QUICK),--imports 0)
+
+release: ## build and check a release, and write its heading into the changelog: make release version=0.2.0
+	@tools/release "$(version)"
+
+deploy-check: ## what `make test` has no time for: build and start the image, run the units under systemd (root, Debian)
+	@tools/deploy-check

@@ -31,6 +31,8 @@ OF_THIS_RUN = "TESTS_POSTGRES"
 """The variable that tells a run of tests, begun by a test, of the servers that are there; as JSON."""
 LONGEST = ["test_new_module", "test_bench", "test_messages_faults", "test_commands_in_docs", "test_hostile_input"]
 SERVERS: dict[str, Path | None] = {"embedded": None, "debian15": DEBIAN_15}
+NAMED = os.environ.get("TEST_PG_URL")
+"""A server to test with in place of the embedded one, and a role there that may make databases."""
 
 
 class Servers:
@@ -51,6 +53,9 @@ class Servers:
     def _start(self) -> dict[str, str]:
         urls = {}
         for name, binaries in SERVERS.items():
+            if NAMED and name == "embedded":
+                urls[name] = NAMED
+                continue
             self.running.append(EmbeddedPostgres(self.folder / name, binaries=binaries))
             with pytest.MonkeyPatch.context() as patched:
                 patched.setitem(ALWAYS, "fsync", "off")  # what outlives a crash is shown on servers of the tests' own

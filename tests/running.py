@@ -40,7 +40,8 @@ def kinfolk(*words: str, cwd: Path = REPOSITORY, **variables: str) -> subprocess
 class Service:
     """A role that was started and says when it is ready; all it writes lands in a file.
 
-    A variable of `environment` that is None is taken out. `program` is another product on the same kit.
+    A variable of `environment` that is None is taken out. `program` is another product on the same kit, `python` that
+    of another environment.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class Service:
         *words: str,
         environment: dict[str, str | None] | None = None,
         program: str = "kinfolk",
+        python: str | Path = sys.executable,
+        cwd: Path = REPOSITORY,
         **how: Any,
     ) -> None:
         self._log = Path(tempfile.mkstemp(prefix="kinfolk-service-", suffix=".log")[1])
@@ -57,11 +60,11 @@ class Service:
         given = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")} | (environment or {})
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", program, role, *port, *words],
+                [python, "-m", program, role, *port, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=REPOSITORY,
+                cwd=cwd,
                 env={name: value for name, value in given.items() if value is not None},
                 **how,
             )

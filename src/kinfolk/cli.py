@@ -149,8 +149,9 @@ def api(settings: ServingSettings = ServingSettings()) -> int:
 def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSettings) -> int:
     from kinfolk.kit import log, metrics
     from kinfolk.kit.outside import know
-    from kinfolk.kit.process import Child, Supervisor, become, listening
+    from kinfolk.kit.process import Child, Supervisor, listening, place_of
     from kinfolk.kit.role import role as beside
+    from kinfolk.kit.user import become
 
     database, web, process, logs = settings.database, settings.web, settings.process, settings.logs
     know(timezone=settings.outside.timezone_url)
@@ -180,11 +181,10 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
             become(process.user, folder)
         choose(settings.contacts.contacts_store, web.workers)
         log.start(logs, in_thread=False)
-        place = f"uds={web.uds}" if web.uds else "address={} port={}".format(*bound.getsockname()[:2])
-        greeting = _greeting(bound, database) if role == "up" and web.uds is None else None
+        greeting = _greeting(bound, database) if role == "up" and bound.family != socket.AF_UNIX else None
 
         def announce() -> None:
-            tell(f"ready role=api {place} pid={os.getpid()}")
+            tell(f"ready role=api {place_of(bound)} pid={os.getpid()}")
             for name in roles:
                 tell(f"ready role={name} pid={os.getpid()}")
             if roles and "consume" not in roles:
@@ -260,8 +260,9 @@ def consume(settings: RoleSettings = RoleSettings(), amqp: AmqpSettings = AmqpSe
 def _run_role(name: str, load: "Role", settings: RoleSettings, amqp: "Amqp | None" = None) -> int:
     """A role by itself: one child, watched, which publishes at `amqp`."""
     from kinfolk.kit import log, metrics
-    from kinfolk.kit.process import Child, Supervisor, become
+    from kinfolk.kit.process import Child, Supervisor
     from kinfolk.kit.role import role, watched_at
+    from kinfolk.kit.user import become
 
     grace_seconds = settings.process.grace_seconds
     with (

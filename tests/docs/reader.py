@@ -15,7 +15,7 @@ from tests.docs.pages import Block
 from tests.postgres_places import REPOSITORY, eventually
 from tests.running import FEW_PLUGINS
 
-CHECKOUT = ["src", "tests", "tools", "docs", "examples", ".ci", "run", "test", "Makefile", "pyproject.toml"]
+CHECKOUT = ["src", "tests", "tools", "docs", "deploy", "examples", ".ci", "run", "test", "Makefile", "pyproject.toml"]
 CHECKOUT += ["README.md"]
 LOCKS = ["requirements.txt", "requirements-dev.txt"]
 LAST_WORDS = {"up": "Ctrl-C ends it.", "api": "ready role=api"}

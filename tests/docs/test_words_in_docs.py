@@ -25,7 +25,15 @@ HEADINGS = ["Context", "Decision", "Consequences", "Alternatives", "Held by"]
 LONGEST_PAGE_LINES = 60
 
 # Names that only look like files of ours: they are made when Kinfolk runs, or stand for those of other programs.
-NOT_OURS = {"postgres.json", "postgres.log", "postgres.password", "postgresql.conf", "postmaster.pid", "pip.conf"}
+NOT_OURS = {
+    "kinfolk.toml",
+    "postgres.json",
+    "postgres.log",
+    "postgres.password",
+    "postgresql.conf",
+    "postmaster.pid",
+    "pip.conf",
+}
 PATH = re.compile(r"[\w.*-]+(/[\w.*-]+)*/?(::\w+)?")
 
 

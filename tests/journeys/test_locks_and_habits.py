@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 
 CHECKOUT = Path(__file__).parents[2]
 SCRIPTS = ["run", "test", ".ci/run", "tools/check", "tools/lock", "tools/test-servers"]
+SCRIPTS += ["tools/release", "tools/deploy-check"]
 LOCKS = ["requirements.txt", "requirements-dev.txt"]
 
 

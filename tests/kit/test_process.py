@@ -22,8 +22,9 @@ from tests.running import Service, kinfolk
 
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.ending import Missing, WrongSetting
-from kinfolk.kit.process import become, listening
+from kinfolk.kit.process import listening
 from kinfolk.kit.settings import WebSettings
+from kinfolk.kit.user import become
 
 NO_SERVER = "postgresql://127.0.0.1:1/kin"  # /health asks no database
 

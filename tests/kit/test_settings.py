@@ -205,3 +205,14 @@ def test_the_data_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None
     for named, folder in [("/data", Path("/data/kinfolk")), ("", at_home), ("data", at_home)]:
         monkeypatch.setenv("XDG_DATA_HOME", named)
         assert default_data_dir() == folder
+
+
+def test_a_user_without_a_home_has_a_data_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container may run, or a service: a number that no list of users knows."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert default_data_dir() == Path("/var/lib/kinfolk")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert default_data_dir() == Path("/data/kinfolk")

@@ -27,6 +27,7 @@ import yaml
 
 from kinfolk.kit.ending import WrongSetting
 from kinfolk.kit.settings import LogSettings
+from kinfolk.kit.systemd import for_journal, is_journal
 
 # structlog would load rich, 3 to 5 MB in every process, for tracebacks that are rendered otherwise here.
 _loaded = {name: module for name, module in sys.modules.items() if name == "rich"}
@@ -262,9 +263,9 @@ class Lines(structlog.stdlib.ProcessorFormatter):
     """Renders lines as logfmt, JSON or colour; the line of a piece of work takes the short way."""
 
     def __init__(self, form: str | None = None) -> None:
-        """`form` None: colour on a terminal, else logfmt."""
-        form = form or ("color" if sys.stderr.isatty() else "logfmt")
-        self._render = {"logfmt": logfmt, "json": _json, "color": _coloured()}[form]
+        """`form` None: colour on a terminal, else logfmt, in systemd's journal without what that keeps itself."""
+        form = form or ("color" if sys.stderr.isatty() else "journal" if is_journal(STDERR) else "logfmt")
+        self._render = {"logfmt": logfmt, "journal": for_journal(logfmt), "json": _json, "color": _coloured()}[form]
         super().__init__(
             foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.processors.format_exc_info],
             processors=[_timed, lambda _logger, _method, event: self._render(dict(event))],
@@ -378,8 +379,7 @@ def _coloured() -> Callable[[dict[str, Any]], str]:
 
 
 def _plain(value: Any) -> str:
-    text = f"{value:.2f}" if type(value) is float else str(value)
-    return _CONTROL.sub(lambda sign: f"\\x{ord(sign[0]):02x}", text)
+    return _CONTROL.sub(lambda sign: f"\\x{ord(sign[0]):02x}", f"{value:.2f}" if type(value) is float else str(value))
 
 
 def _timed(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:

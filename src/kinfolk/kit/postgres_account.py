@@ -112,6 +112,9 @@ def _account_of(user_id: int, group_id: int) -> Account:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without what bends PostgreSQL's programs; messages in English, as `embedded_postgres` reads them."""
-    bending = ("PG", "LC_", "LANG", "KINFOLK_")
+    """Ours without what bends PostgreSQL's programs; messages in English, as `embedded_postgres` reads them.
+
+    A PostgreSQL that knows systemd would say there that it is ready, in our name.
+    """
+    bending = ("PG", "LC_", "LANG", "KINFOLK_", "NOTIFY_SOCKET")
     return {name: value for name, value in os.environ.items() if not name.startswith(bending)} | {"LC_ALL": "C"}

@@ -8,7 +8,6 @@ import ctypes
 import gc
 import logging
 import os
-import pwd
 import selectors
 import signal
 import socket
@@ -24,7 +23,7 @@ from typing import NoReturn
 
 import setproctitle
 
-from kinfolk.kit import log, metrics
+from kinfolk.kit import log, metrics, systemd
 from kinfolk.kit.ending import FAILED, INTERRUPTED, NOT_THERE, OK, WRONG_USAGE, Ended, Missing, WrongSetting
 from kinfolk.kit.settings import LogSettings, WebSettings
 
@@ -68,6 +67,7 @@ class Supervisor:
         self._is_announced = False
         self._ending_at: float | None = None
         self._is_killing = False
+        self._pulse_seconds = systemd.pulse_seconds()
 
     def run(
         self, on_ready: Callable[[], None], on_ending: Callable[[], object], mend: Callable[[], None] = lambda: None
@@ -108,14 +108,18 @@ class Supervisor:
         code = OK
         while True:
             self._wait_for_news(wake_read)
+            if self._pulse_seconds is not None:
+                systemd.notify("WATCHDOG=1")
             code = self._bury() or code
             if self._ending_at is None and self._told_at is None:
                 code = code or _mended(mend)
             if not self._is_announced and all(child.is_ready for child in self._servers):
                 self._is_announced = True
                 on_ready()
+                systemd.notify("READY=1")
             if self._ending_at is None and (self._told_at is not None or code):
                 self._ending_at = monotonic() + self._grace_seconds + KILL_MARGIN_SECONDS
+                systemd.notify("STOPPING=1")
                 on_ending()
                 self._signal(signal.SIGTERM, self._servers)
             if self._ending_at is None:
@@ -148,6 +152,8 @@ class Supervisor:
             moments = [] if self._is_killing else [self._ending_at]
         else:
             moments = [child.due for child in self._children if not child.pid and child.due < inf]
+        if self._pulse_seconds is not None:
+            moments.append(monotonic() + self._pulse_seconds)
         patience = max(0.0, min(moments) - monotonic()) if moments else None
         for key, _ in self._selector.select(patience):
             if key.fd == wake_read:
@@ -303,7 +309,17 @@ def die_with_parent(parent: int) -> None:
 
 @contextmanager
 def listening(settings: WebSettings) -> Iterator[socket.socket]:
-    """Bind what the API listens on, before root is dropped. Raises WrongSetting and Missing."""
+    """What the API listens on: what systemd hands over, or bound here, before root is dropped.
+
+    Raises WrongSetting and Missing.
+    """
+    handed_over = systemd.handed_over()
+    if handed_over is not None:
+        with handed_over:
+            if handed_over.family != socket.AF_UNIX:
+                _refuse_strangers(settings, handed_over.getsockname()[0])
+            yield handed_over
+        return
     if settings.uds is None:
         with _listen_at_port(settings) as bound:
             yield bound
@@ -317,11 +333,7 @@ def listening(settings: WebSettings) -> Iterator[socket.socket]:
 
 
 def _listen_at_port(settings: WebSettings) -> socket.socket:
-    if not settings.insecure and not _is_loopback(settings.api_address):
-        raise WrongSetting(
-            f"--api-address {settings.api_address} can be reached from other machines and nobody would be asked who "
-            "they are; listen on 127.0.0.1 behind a proxy that asks, or say --insecure"
-        )
+    _refuse_strangers(settings, settings.api_address)
     bound = socket.socket(socket.AF_INET6 if ":" in settings.api_address else socket.AF_INET)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -334,6 +346,14 @@ def _listen_at_port(settings: WebSettings) -> socket.socket:
             "--api-port takes another one (0: any free one)"
         ) from error
     return bound
+
+
+def _refuse_strangers(settings: WebSettings, address: str) -> None:
+    if not settings.insecure and not _is_loopback(address):
+        raise WrongSetting(
+            f"--api-address {address} can be reached from other machines and nobody would be asked who "
+            "they are; listen on 127.0.0.1 behind a proxy that asks, or say --insecure"
+        )
 
 
 def _listen_at_path(path: Path) -> socket.socket:
@@ -365,33 +385,15 @@ def _is_left_behind(path: Path) -> bool:
     return False
 
 
+def place_of(bound: socket.socket) -> str:
+    """Where that is, in the words of a role's line."""
+    if bound.family == socket.AF_UNIX:
+        return f"uds={bound.getsockname()}"
+    return "address={} port={}".format(*bound.getsockname()[:2])
+
+
 def _is_loopback(address: str) -> bool:
     try:
         return ip_address(address).is_loopback
     except ValueError:
         return address == "localhost"
-
-
-def become(user: str, *folders: str) -> None:
-    """Give up root for `user`, who gets the folders. Raises WrongSetting."""
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise WrongSetting(f"--user {user}: there is no such user") from None
-    if os.geteuid() == entry.pw_uid:
-        return
-    if os.geteuid() != 0:
-        raise WrongSetting(f"--user {user}: only root can become another user")
-    _give_up_root(entry, folders)  # pragma: no cover  # as below
-
-
-def _give_up_root(
-    entry: pwd.struct_passwd, folders: Sequence[str]
-) -> None:  # pragma: no cover  # who has done it may not write down what was measured
-    for folder in folders:
-        os.chown(folder, entry.pw_uid, entry.pw_gid)
-    os.initgroups(entry.pw_name, entry.pw_gid)
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)
-    # asyncpg looks for certificates at home, and root's is closed
-    os.environ |= {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}

@@ -8,6 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from math import isnan
@@ -39,11 +40,12 @@ def _numeric(value_type: type[float], value: float) -> None:  # noqa: ARG001  # 
 
 
 def default_data_dir() -> Path:
-    """As root `/var/lib/kinfolk`, else `$XDG_DATA_HOME/kinfolk` (the XDG Base Directory Specification)."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/kinfolk")
+    """As root, or without a home, `/var/lib/kinfolk`, else `$XDG_DATA_HOME/kinfolk` (XDG Base Directory)."""
     named = Path(os.environ.get("XDG_DATA_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".local/share") / "kinfolk"
+    if os.geteuid() != 0:
+        with suppress(RuntimeError):  # a service or a container may run as a user that has no home
+            return (named if named.is_absolute() else Path.home() / ".local/share") / "kinfolk"
+    return Path("/var/lib/kinfolk")
 
 
 @Parameter(name="*", group="File", show_env_var=True)
@@ -142,7 +144,7 @@ class LogSettings:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least level that is written."""
     log_format: Literal["logfmt", "json", "color"] | None = None
-    """How a line is written. Default: color on a terminal, else logfmt."""
+    """How a line is written. Default: color on a terminal, else logfmt, without the time where systemd's journal is."""
     log_config: Path | None = None
     """A YAML file for logging.config.dictConfig, instead of all of the above."""
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from msgspec import Raw
 
-from kinfolk.kit.http import Answer, Header, Query, Request, delete, entity_tag, get, post, put
+from kinfolk.kit.http import Answer, Header, Request, delete, entity_tag, get, post, put
 from kinfolk.kit.http.answers import InvalidQuery, StaleTag
 from kinfolk.kit.http.bodies import UNREADABLE, NoRoom, TooManyUploads
 from kinfolk.modules.contacts.cards import LARGEST_FILE_BYTES, CardsTaken, find_card, take_cards
@@ -30,7 +30,7 @@ CARDS = frozenset({CARD, "text/x-vcard", "text/directory"})
 CARD_TYPE = b"text/vcard; charset=utf-8"
 
 ID = "3f2b8c1e9d4a4e0f8b7a6c5d4e3f2a1b"
-NAMED = [Query("contact_id", "The id of an entry.", {"type": "string", "pattern": "^[0-9a-f]{32}$"})]
+NAMED = {"contact_id": "The id of an entry: 32 hex digits."}
 TAG = Header("ETag", "The state of what is answered.")
 SEEN = Header("If-None-Match", "Entity tags already seen; 304 if one of them is still right.")
 UNCHANGED = Header("If-Match", "Change only if the entry still has one of these entity tags.")
