@@ -52,6 +52,7 @@ jobs = Table(
     ),
     Column("arguments", JSON, nullable=False),
     Column("request_id", Text),
+    Column("by", Text),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("accidents", Integer, nullable=False, server_default="0"),
     Column("is_unwanted", Boolean, nullable=False, server_default=false()),
@@ -98,6 +99,8 @@ class Begun(Struct, frozen=True):
     attempt: int
     accidents: int
     request_id: str | None
+    by: str | None
+    """Who owed it, as `log.Origin` has it."""
     is_unwanted: bool
     arguments: str
     """As JSON."""
@@ -109,6 +112,7 @@ class Owed(Struct, frozen=True):
     arguments: str
     """As JSON."""
     request_id: str | None
+    by: str | None
 
 
 _NOW = func.clock_timestamp()
@@ -125,12 +129,13 @@ _queue = table("pgqueuer", *map(column, ("id", "priority", "entrypoint", "execut
 _owed = (
     insert(jobs)
     .from_select(
-        ["job_id", "kind", "arguments", "request_id"],
+        ["job_id", "kind", "arguments", "request_id", "by"],
         select(
             func.nextval("pgqueuer_id_seq"),
             param("kind", Text),
             func.unnest(param("arguments", ARRAY(JSON))),
             func.unnest(param("request_ids", ARRAY(Text))),
+            func.unnest(param("bys", ARRAY(Text))),
         ),
     )
     .returning(jobs.c.job_id)
@@ -161,6 +166,7 @@ BEGUN = sql(
         jobs.c.attempts,
         jobs.c.accidents,
         jobs.c.request_id,
+        jobs.c.by,
         jobs.c.is_unwanted,
         jobs.c.arguments,
     )
@@ -270,6 +276,7 @@ class Kept:
             kind=job.name,
             arguments=[each.arguments for each in owed],
             request_ids=[each.request_id for each in owed],
+            bys=[each.by for each in owed],
             pause=timedelta() if after is None else max(after - datetime.now(UTC), timedelta()),
         )
         return sorted(row[0] for row in rows)  # numbered as they were given

@@ -64,7 +64,9 @@ class MemoryJobs:
             known = self.jobs[job_id]
             known.status, known.attempts = "running", known.attempts + 1
             owed = known.owed
-            begun.append(Begun(job_id, known.attempts, known.accidents, owed.request_id, False, owed.arguments))
+            begun.append(
+                Begun(job_id, known.attempts, known.accidents, owed.request_id, owed.by, False, owed.arguments)
+            )
         return begun
 
     async def finish(self, _conn: Connection, begun: Begun, result: str | None) -> None:

@@ -58,7 +58,7 @@ class Pool:
         """
         if self._line is None:
             return await _do(self._db, read, operation, document)
-        call = pickle.dumps((read, operation))
+        call = pickle.dumps((read, operation, log.origin()))
         for _attempt in range(2):
             answer = await self._ask(call, document)
             try:
@@ -154,7 +154,8 @@ async def _answer(db: Database, call: bytes, document: BinaryIO, caller: socket.
     with log.facts() as facts:
         is_done = True
         try:
-            read, operation = pickle.loads(call)  # noqa: S301  # from a worker
+            read, operation, origin = pickle.loads(call)  # noqa: S301  # from a worker
+            facts.update({name: said for name, said in zip(("id", "by"), origin, strict=True) if said is not None})
             outcome: Any = await _do(db, read, operation, document, lambda: caller.sendall(COMMITTING))
         except Exception as error:
             if not isinstance(error, problems.Problem):

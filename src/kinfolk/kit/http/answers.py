@@ -11,10 +11,12 @@ import msgspec
 from litestar.types import Receive, Scope, Send
 
 from kinfolk.kit import problems
+from kinfolk.kit.auth import Who
 from kinfolk.kit.cache import Cache, Kept
 from kinfolk.kit.db import Database
 from kinfolk.kit.documents import read_flat, read_json
 from kinfolk.kit.http.bodies import Body, Uploads, read_body, whole_body
+from kinfolk.kit.http.guard import admitted
 from kinfolk.kit.pool import Pool
 
 T = TypeVar("T")
@@ -110,6 +112,17 @@ class Request(litestar.Request[Any, Any, Any]):
     def cache(self) -> Cache:
         cache: Cache = self.app.state.cache
         return cache
+
+    @property
+    def who(self) -> Who:
+        """Who asks; NOBODY where nobody is asked. Only on a route that is not open to anybody."""
+        return admitted(self.scope)[0]
+
+    @property
+    def only_of(self) -> int | None:
+        """The number of the user who is shown only what is theirs; None for one who is shown all."""
+        who, grant = admitted(self.scope)
+        return who.user_id if grant == "own" else None
 
     def number(self, name: str, absent: type[problems.NotFound]) -> int:
         """An id in the path, 0 … 2^63-1 in its one spelling; anything else names nothing and raises `absent`."""

@@ -9,10 +9,12 @@ from litestar import HttpMethod, Litestar, Router, route
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler
+from litestar.middleware import DefineMiddleware
 from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
 from kinfolk.kit import problems
+from kinfolk.kit.auth import Auth, Rules
 from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.http import asyncapi, openapi, pages, watching
@@ -20,6 +22,7 @@ from kinfolk.kit.http.answers import Answer, Request
 from kinfolk.kit.http.bodies import ClientGone, Uploads
 from kinfolk.kit.http.compression import Compression
 from kinfolk.kit.http.front import Front, InternalError, NoSuchPlace, WrongMethod
+from kinfolk.kit.http.guard import Guard
 from kinfolk.kit.metrics import http_metrics
 from kinfolk.kit.module import Module
 from kinfolk.kit.parked import Parking
@@ -46,11 +49,13 @@ def framework(
     most_uploads: int = MOST_UPLOADS,
     *,
     amqp: Amqp = NOWHERE,
+    auth: Auth | None = None,
 ) -> Litestar:
     """The routes without our layers, on a database and a cache that whoever runs them opens.
 
     `line` leads to the process beside, see `kit/pool.py`; `most_uploads` large bodies are taken at a time;
-    `amqp` says where parked messages are.
+    `amqp` says where parked messages are. Without `auth` nobody is asked who they are. Raises LookupError for a route
+    without a rule.
     """
     pages.load()
     routers: list[Any] = [*watching.ROUTES, *pages.ROUTES]
@@ -58,10 +63,11 @@ def framework(
         routers.append(Router(openapi.HOME, route_handlers=_with_options(module.handlers())))
         if module.is_at_root:
             routers.append(Router("/", route_handlers=_with_options(module.handlers())))
-    return _Framework(
+    made = _Framework(
         routers,
         state=State(
             {
+                "auth": auth,
                 "db": db,
                 "cache": cache or Cache(),
                 "documents": {pages.OPENAPI: describe(modules), pages.ASYNCAPI: describe_messages(modules)},
@@ -72,10 +78,29 @@ def framework(
         ),
         request_class=Request,
         exception_handlers={Exception: _refuse},  # type: ignore[dict-item]  # an ASGI application is an answer, too
+        middleware=[] if auth is None else [DefineMiddleware(Guard, auth=auth)],
         openapi_config=None,
         logging_config=None,
         request_max_body_size=None,  # our own reading bounds each body
     )
+    if auth is not None and (unruled := ungranted(made, auth.rules)):
+        raise LookupError(f"there is no rule who may {', '.join(unruled)}: see rules.py")
+    return made
+
+
+def every_route(made: Litestar) -> list[str]:
+    """Method and path of each, as rules name them; OPTIONS is open, and HEAD is GET."""
+    return sorted(
+        f"{method} {found.path_format}"
+        for found in made.routes
+        for method in getattr(found, "methods", {"GET"})  # a WebSocket's has none, and begins as a GET
+        if method != "OPTIONS"
+    )
+
+
+def ungranted(made: Litestar, rules: Rules) -> list[str]:
+    """The routes that have no rule."""
+    return [name for name in every_route(made) if name not in rules]
 
 
 def _with_options(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
@@ -102,9 +127,11 @@ def application(
     most_uploads: int = MOST_UPLOADS,
     *,
     amqp: Amqp = NOWHERE,
+    auth: Auth | None = None,
 ) -> ASGIApp:
     """The whole application, as a process serves it; the arguments are those of `framework`."""
-    return Front(Compression(framework(modules, db, cache, line, most_uploads, amqp=amqp)), http_metrics())
+    inner = framework(modules, db, cache, line, most_uploads, amqp=amqp, auth=auth)
+    return Front(Compression(inner), http_metrics())
 
 
 def describe(modules: Sequence[Module]) -> bytes:

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from kinfolk.kit.http import Answer, Header, Request, delete, get, patch, post
 from kinfolk.kit.http.answers import InvalidQuery
 from kinfolk.kit.http.bodies import UNREADABLE
-from kinfolk.kit.log import request_id
+from kinfolk.kit.log import origin
 from kinfolk.modules.students.students import (
     NewStudent,
     NoSuchStudent,
@@ -58,7 +58,7 @@ class OneClock(Struct, kw_only=True):
 async def post_student(request: Request) -> Answer:
     """Add a student."""
     new = await request.document(NewStudent)
-    student = await request.db.gathered_change(add_students, (new, request_id()))
+    student = await request.db.gathered_change(add_students, (new, origin()))
     location = request.place(f"/students/{student.student_id}")
     return Answer.of(OneStudent(result=student), 201, headers={"location": location})
 

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection
+from kinfolk.kit.log import Origin
 from kinfolk.kit.sql import Moment, moment, param, sql
 from kinfolk.modules.students.jobs import welcome
 from kinfolk.modules.students.tables import students
@@ -69,11 +70,11 @@ REMOVED = sql(
 )
 
 
-async def add_students(conn: Connection, new: Sequence[tuple[NewStudent, str | None]]) -> list[Student]:
-    """Add students in this order, each with the id of the request that it goes back to, and owe each a welcome."""
+async def add_students(conn: Connection, new: Sequence[tuple[NewStudent, Origin]]) -> list[Student]:
+    """Add students in this order, each with what it goes back to, and owe each a welcome."""
     added = [Student(*row) for row in await ADDED.fetch(conn, names=[one.name for one, _ in new])]
     welcomes = [{"student_id": student.student_id} for student in added]
-    await welcome.later_each(conn, welcomes, request_ids=[request_id for _, request_id in new])
+    await welcome.later_each(conn, welcomes, origins=[origin for _, origin in new])
     return added
 
 
