@@ -16,15 +16,15 @@ class MemoryTokens:
     async def __aexit__(self, *_error: Any) -> None:
         pass
 
-    async def keep(self, token: str, who: Who, seconds: int) -> None:
+    async def keep(self, _conn: Any, token: str, who: Who, seconds: int) -> None:
         self._kept[token] = who, monotonic() + seconds
 
     async def look_up(self, token: str) -> Who | None:
         who, until = self._kept.get(token, (None, 0.0))
         return who if monotonic() < until else None
 
-    async def revoke(self, token: str) -> None:
+    async def revoke(self, _conn: Any, token: str) -> None:
         self._kept.pop(token, None)
 
-    async def revoke_all(self, user_id: int) -> None:
+    async def revoke_all(self, _conn: Any, user_id: int) -> None:
         self._kept = {token: kept for token, kept in self._kept.items() if kept[0].user_id != user_id}

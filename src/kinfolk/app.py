@@ -7,4 +7,5 @@ MODULES = modules(
     "kinfolk.modules.students",
     "kinfolk.modules.jobs",
     "kinfolk.modules.messages",
+    "kinfolk.modules.accounts",
 )

@@ -12,9 +12,8 @@ OWNED = Rule(supplier="own", analyst="all")
 READ = Rule(analyst="all")
 ADMIN = Rule()
 
-HOME = "/api/v1"
-AT_ROOT = "/imports"
-"""Served without HOME, too."""
+FACES = {"/imports": ("", "/api/v1"), "/user": ("/api/v1", "/api/v1.0")}
+"""Under which prefixes a path is served that stands here without one."""
 
 _RULES = {
     "POST /imports": ADDED,
@@ -36,6 +35,15 @@ _RULES = {
     "PATCH /api/v1/students/{student_id}": ADMIN,
     "DELETE /api/v1/students/{student_id}": ADMIN,
     "GET /api/v1/timezone": READ,
+    "POST /user/auth": OPEN,
+    "DELETE /user/auth": EVERY_USER,
+    "DELETE /user/sessions": EVERY_USER,
+    "GET /user/me": EVERY_USER,
+    "GET /users": ADMIN,
+    "POST /users": ADMIN,
+    "GET /users/{id}": ADMIN,
+    "PATCH /users/{id}": ADMIN,
+    "DELETE /users/{id}": ADMIN,
     "GET /": OPEN,
     "GET /page/{name}": OPEN,
     "GET /docs": OPEN,
@@ -49,12 +57,11 @@ _RULES = {
 }
 
 
-def _both_faces() -> Iterator[tuple[str, Rule]]:
+def _on_each_face() -> Iterator[tuple[str, Rule]]:
     for name, rule in _RULES.items():
-        yield name, rule
         method, path = name.split()
-        if path.startswith(AT_ROOT):
-            yield f"{method} {HOME}{path}", rule
+        for prefix in next((prefixes for start, prefixes in FACES.items() if path.startswith(start)), [""]):
+            yield f"{method} {prefix}{path}", rule
 
 
-RULES = dict(_both_faces())
+RULES = dict(_on_each_face())

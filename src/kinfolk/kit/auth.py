@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import ClassVar, Literal, NamedTuple, Protocol, Self
 
 from kinfolk.kit import problems
+from kinfolk.kit.db import Connection
+from kinfolk.kit.passwords import Passwords
 
 Role = Literal["supplier", "analyst", "admin"]
 Grant = Literal["no", "own", "all"]
+
+TOKEN_SECONDS = 86_400
 
 
 class Who(NamedTuple):
@@ -37,6 +41,10 @@ class Rule(NamedTuple):
     is_open_on_loopback: bool = False
     """Answered to whoever asks from this machine without a proxy between."""
 
+    @property
+    def is_for_every_role(self) -> bool:
+        return "no" not in (self.supplier, self.analyst, self.admin)
+
 
 Rules = Mapping[str, Rule]
 """By method and path as the documents write them: `GET /api/v1/students/{student_id}`."""
@@ -49,7 +57,7 @@ class NoToken(problems.Unauthorized):
 class DeadToken(problems.Unauthorized):
     """This token is not known, or no longer."""
 
-    headers = {"www-authenticate": 'Bearer error="invalid_token"'}  # noqa: RUF012  # as its parent declares it
+    headers: ClassVar[dict[str, str]] = {"www-authenticate": 'Bearer error="invalid_token"'}
 
 
 class NotYours(problems.Forbidden):
@@ -64,6 +72,7 @@ class Tokens(Protocol):
     """Where tokens are kept, by their hash alone, each with the user's number and role, until they expire.
 
     What one process revokes, all others refuse within a second. Raises TokensAway where the store does not answer.
+    Changes belong to the transaction of `conn`, where the store knows transactions.
     """
 
     async def __aenter__(self) -> Self: ...
@@ -72,37 +81,47 @@ class Tokens(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
 
-    async def keep(self, token: str, who: Who, seconds: int) -> None:
-        """From now on the token stands for somebody, for so long."""
+    async def keep(self, conn: Connection, token: str, who: Who, seconds: int) -> None:
+        """From now on the token stands for somebody, for so long. The user's row is locked meanwhile."""
 
     async def look_up(self, token: str) -> Who | None:
         """For whom the token stands; None for one that is wrong, expired or revoked."""
 
-    async def revoke(self, token: str) -> None:
+    async def revoke(self, conn: Connection, token: str) -> None:
         """Let it stand for nobody, as if it had never been."""
 
-    async def revoke_all(self, user_id: int) -> None:
-        """So with all tokens of a user."""
+    async def revoke_all(self, conn: Connection, user_id: int) -> None:
+        """So with all tokens of a user, after the row of the user was changed in this transaction."""
 
 
 class Auth:
-    """The rules of a product and the tokens that prove who asks."""
+    """The rules of a product, the tokens that prove who asks, and the passwords that they are given for."""
 
-    def __init__(self, rules: Rules, tokens: Tokens) -> None:
+    def __init__(
+        self, rules: Rules, tokens: Tokens, passwords: Passwords | None = None, *, is_required: bool = True
+    ) -> None:
+        """Where it is not required, everybody may do everything, and no token is looked at."""
         self.rules = rules
         self.tokens = tokens
+        self.passwords = passwords or Passwords()
+        self.is_required = is_required
 
     async def admit(self, rule: Rule, token: str | None) -> tuple[Who, Grant]:
         """Who it is, and whether all is theirs to see or what is their own.
 
-        Raises NoToken, DeadToken, TokensAway, and NotYours where the rule grants the role nothing.
+        Raises NotYours where the rule grants the role nothing, and what `find` does.
         """
+        who = await self.find(token)
+        grant: Grant = getattr(rule, who.role)
+        if grant == "no":
+            raise NotYours
+        return who, grant
+
+    async def find(self, token: str | None) -> Who:
+        """For whom this token stands. Raises NoToken, DeadToken, TokensAway."""
         if token is None:
             raise NoToken
         who = await self.tokens.look_up(token)
         if who is None:
             raise DeadToken
-        grant: Grant = getattr(rule, who.role)
-        if grant == "no":
-            raise NotYours
-        return who, grant
+        return who

@@ -220,11 +220,13 @@ _STATE = (
     jobs.c.started_at,
     jobs.c.ended_at,
 )
-JOB = sql(select(*_STATE).where(jobs.c.job_id == param("job_id", BigInteger)))
+_IS_SHOWN = or_(param("by", Text).is_(None), jobs.c.by == param("by", Text))
+JOB = sql(select(*_STATE).where(jobs.c.job_id == param("job_id", BigInteger), _IS_SHOWN))
 JOBS = sql(
     select(*_STATE)
     .where(
         jobs.c.job_id > param("after", BigInteger),
+        _IS_SHOWN,
         or_(param("kind", Text).is_(None), jobs.c.kind == param("kind", Text)),
         or_(param("status", jobs.c.status.type).is_(None), jobs.c.status == param("status", jobs.c.status.type)),
     )
@@ -307,19 +309,26 @@ class Kept:
             raise Overtaken
 
 
-async def find_job(conn: Connection, job_id: int) -> JobState:
-    """A job. Raises NoSuchJob."""
-    row = await JOB.fetchrow(conn, job_id=job_id)
+async def find_job(conn: Connection, job_id: int, by: str | None = None) -> JobState:
+    """A job, or, where `by` is given, one that they owed. Raises NoSuchJob."""
+    row = await JOB.fetchrow(conn, job_id=job_id, by=by)
     if row is None:
         raise NoSuchJob(id=job_id)
     return _state(row)
 
 
 async def list_jobs(
-    conn: Connection, kind: str | None = None, status: Status | None = None, limit: int = 100, after: int = 0
+    conn: Connection,
+    kind: str | None = None,
+    status: Status | None = None,
+    limit: int = 100,
+    after: int = 0,
+    *,
+    by: str | None = None,
 ) -> list[JobState]:
-    """Jobs by number, those above `after`."""
-    return [_state(row) for row in await JOBS.fetch(conn, kind=kind, status=status, limit=limit, after=after)]
+    """Jobs by number, those above `after`; where `by` is given, those that they owed."""
+    rows = await JOBS.fetch(conn, kind=kind, status=status, limit=limit, after=after, by=by)
+    return [_state(row) for row in rows]
 
 
 async def cancel_job(conn: Connection, job_id: int) -> JobState:

@@ -25,6 +25,8 @@ class Module:
     """The Python module that defines its tables."""
     is_at_root: bool = False
     """Served without `/api/v1` too, for clients that came before it."""
+    has_v1_0: bool = False
+    """Served under `/api/v1.0`, too, as some clients write it."""
     commands: Mapping[str, str] = field(default_factory=dict)
     """Words of `kinfolk`: each names the function that Cyclopts runs."""
 

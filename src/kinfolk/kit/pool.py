@@ -80,7 +80,7 @@ class Pool:
         with ours:
             ours.setblocking(False)
             with theirs:
-                while not _is_sent(self._line, call, document.fileno(), theirs.fileno()):  # noqa: ASYNC110  # no news
+                while not is_sent(self._line, call, document.fileno(), theirs.fileno()):  # noqa: ASYNC110  # no news
                     await asyncio.sleep(PAUSE_SECONDS)
             loop = asyncio.get_running_loop()
             pieces = []
@@ -98,7 +98,7 @@ def new_line() -> tuple[socket.socket, socket.socket]:
     return ends
 
 
-def _is_sent(line: socket.socket, call: bytes, *descriptors: int) -> bool:
+def is_sent(line: socket.socket, call: bytes, *descriptors: int) -> bool:
     """False where ten wait already, or what the system sets. Raises WorkDied where nobody will ever take it."""
     try:
         socket.send_fds(line, [call], descriptors)

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -26,7 +25,7 @@ import setproctitle
 
 from kinfolk.kit import log, metrics
 from kinfolk.kit.ending import FAILED, INTERRUPTED, NOT_THERE, OK, WRONG_USAGE, Ended, Missing, WrongSetting
-from kinfolk.kit.settings import LogSettings, WebSettings
+from kinfolk.kit.settings import LogSettings, WebSettings, is_loopback
 
 LONGEST_PAUSE_SECONDS = 10.0
 SETTLED_SECONDS = 10.0
@@ -317,10 +316,10 @@ def listening(settings: WebSettings) -> Iterator[socket.socket]:
 
 
 def _listen_at_port(settings: WebSettings) -> socket.socket:
-    if not settings.insecure and not _is_loopback(settings.api_address):
+    if not (settings.asks_who or settings.insecure or is_loopback(settings.api_address)):
         raise WrongSetting(
-            f"--api-address {settings.api_address} can be reached from other machines and nobody would be asked who "
-            "they are; listen on 127.0.0.1 behind a proxy that asks, or say --insecure"
+            f"--api-address {settings.api_address} can be reached from other machines and with --auth off nobody "
+            "would be asked who they are; say --auth required, or --insecure"
         )
     bound = socket.socket(socket.AF_INET6 if ":" in settings.api_address else socket.AF_INET)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -363,13 +362,6 @@ def _is_left_behind(path: Path) -> bool:
         except ConnectionRefusedError:
             return True
     return False
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
 
 
 def become(user: str, *folders: str) -> None:

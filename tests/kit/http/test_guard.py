@@ -20,7 +20,7 @@ async def guarded(db: Database) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the whole application that asks who it is: tokens are called as the roles."""
     tokens = MemoryTokens()
     for number, role in enumerate(["supplier", "analyst", "admin"], 1):
-        await tokens.keep(role, Who(number, role), 60)  # type: ignore[arg-type]
+        await tokens.keep(None, role, Who(number, role), 60)  # type: ignore[arg-type]
     app = application(MODULES, db, auth=Auth(RULES, tokens))
     transport = httpx.ASGITransport(app, client=("192.0.2.1", 1))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk") as client:

@@ -28,9 +28,12 @@ from kinfolk.kit.module import Module
 from kinfolk.kit.parked import Parking
 from kinfolk.kit.pool import Pool
 from kinfolk.kit.rabbit import Amqp
+from kinfolk.kit.tokens import kept_tokens
 
 MOST_UPLOADS = 4
 NOWHERE = Amqp()
+NO_RULES: Rules = {}
+V1_0 = "/api/v1.0"
 
 
 class _Framework(Litestar):
@@ -54,13 +57,16 @@ def framework(
     """The routes without our layers, on a database and a cache that whoever runs them opens.
 
     `line` leads to the process beside, see `kit/pool.py`; `most_uploads` large bodies are taken at a time;
-    `amqp` says where parked messages are. Without `auth` nobody is asked who they are. Raises LookupError for a route
-    without a rule.
+    `amqp` says where parked messages are. Without `auth` nobody is asked who they are. Raises LookupError where
+    somebody would be and a route has no rule.
     """
+    auth = auth or Auth({}, kept_tokens(db, None, ""), is_required=False)
     pages.load()
     routers: list[Any] = [*watching.ROUTES, *pages.ROUTES]
     for module in modules:
         routers.append(Router(openapi.HOME, route_handlers=_with_options(module.handlers())))
+        if module.has_v1_0:
+            routers.append(Router(V1_0, route_handlers=_with_options(module.handlers())))
         if module.is_at_root:
             routers.append(Router("/", route_handlers=_with_options(module.handlers())))
     made = _Framework(
@@ -70,7 +76,7 @@ def framework(
                 "auth": auth,
                 "db": db,
                 "cache": cache or Cache(),
-                "documents": {pages.OPENAPI: describe(modules), pages.ASYNCAPI: describe_messages(modules)},
+                "documents": {pages.OPENAPI: describe(modules, auth.rules), pages.ASYNCAPI: describe_messages(modules)},
                 "parking": Parking([lane for module in modules for lane in module.load_lanes()], amqp),
                 "pool": Pool(db, line),
                 "uploads": Uploads(most_uploads),
@@ -78,12 +84,12 @@ def framework(
         ),
         request_class=Request,
         exception_handlers={Exception: _refuse},  # type: ignore[dict-item]  # an ASGI application is an answer, too
-        middleware=[] if auth is None else [DefineMiddleware(Guard, auth=auth)],
+        middleware=[DefineMiddleware(Guard, auth=auth)] if auth.is_required else [],
         openapi_config=None,
         logging_config=None,
         request_max_body_size=None,  # our own reading bounds each body
     )
-    if auth is not None and (unruled := ungranted(made, auth.rules)):
+    if auth.is_required and (unruled := unruled_routes(made, auth.rules)):
         raise LookupError(f"there is no rule who may {', '.join(unruled)}: see rules.py")
     return made
 
@@ -98,7 +104,7 @@ def every_route(made: Litestar) -> list[str]:
     )
 
 
-def ungranted(made: Litestar, rules: Rules) -> list[str]:
+def unruled_routes(made: Litestar, rules: Rules) -> list[str]:
     """The routes that have no rule."""
     return [name for name in every_route(made) if name not in rules]
 
@@ -128,15 +134,19 @@ def application(
     *,
     amqp: Amqp = NOWHERE,
     auth: Auth | None = None,
+    is_local: bool = False,
 ) -> ASGIApp:
-    """The whole application, as a process serves it; the arguments are those of `framework`."""
+    """The whole application, as a process serves it; the arguments are those of `framework`.
+
+    `is_local`: who asks for another name than that of this machine is refused.
+    """
     inner = framework(modules, db, cache, line, most_uploads, amqp=amqp, auth=auth)
-    return Front(Compression(inner), http_metrics())
+    return Front(Compression(inner), http_metrics(), is_local=is_local)
 
 
-def describe(modules: Sequence[Module]) -> bytes:
+def describe(modules: Sequence[Module], rules: Rules = NO_RULES) -> bytes:
     """The OpenAPI document of these modules, as it is served and committed."""
-    return _written(openapi.document(modules, watching.ROUTES))
+    return _written(openapi.document(modules, watching.ROUTES, rules))
 
 
 def describe_messages(modules: Sequence[Module]) -> bytes:

@@ -17,6 +17,7 @@ OPEN = Rule(is_open=True)
 WEBSOCKET = "websocket"
 LONGEST_TOKEN = 200
 _BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+_HERE = frozenset({"127.0.0.1", "::1"})
 _PROXIES = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
 
 
@@ -44,7 +45,7 @@ class Guard:
 
 def admitted(scope: Any) -> tuple[Who, Grant]:
     """Whom the guard let in, and to what. Raises KeyError on a route that is open to anybody."""
-    if scope["app"].state.auth is None:
+    if not scope["app"].state.auth.is_required:
         return NOBODY, "all"
     found: tuple[Who, Grant] = scope["state"]["admitted"]
     return found
@@ -65,6 +66,16 @@ def token_of(scope: Any) -> str | None:
     if not found and scope["type"] == WEBSOCKET:
         found = parse_qs(scope["query_string"]).get(b"token", [b""])[0]
     return found.decode("latin-1") if 0 < len(found) <= LONGEST_TOKEN else None
+
+
+def address_of(scope: Any) -> str:
+    """Who asks: a proxy on this machine, or at a unix socket, is believed whom it asks for."""
+    client: Any = scope["client"]
+    if not client or client[0] in _HERE:
+        for name, value in scope["headers"]:
+            if name == b"x-forwarded-for":  # the last one is the proxy's own, the others are what it was told
+                return bytes(value).rpartition(b",")[2].strip().decode("latin-1")
+    return str(client[0]) if client else ""
 
 
 def is_from_here(scope: Any) -> bool:

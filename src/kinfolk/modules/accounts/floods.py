@@ -1,0 +1,116 @@
+"""How often one may fail to log in: counted for all processes, before a password is looked at.
+
+In two minutes an address may fail five times for one account, and fifty times in all. An account that has failed
+twenty times, from wherever, leaves each address one attempt instead of five. So whatever others do elsewhere, nobody
+is kept from logging in with the right password.
+"""
+
+import hashlib
+from datetime import timedelta
+from ipaddress import IPv6Address, ip_address, ip_network
+from math import ceil
+
+from sqlalchemy import Float, Integer, LargeBinary, any_, case, delete, func, literal, select, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from kinfolk.kit import problems
+from kinfolk.kit.db import Connection
+from kinfolk.kit.sql import param, sql
+from kinfolk.modules.accounts.tables import login_failures
+
+WINDOW = timedelta(seconds=120)
+MOST_OF_ONE = 5
+MOST_OF_ONE_IN_A_FLOOD = 1
+MOST_OF_ADDRESS = 50
+MOST_OF_ACCOUNT = 20
+NETWORK_BITS = 64  # what one customer of a provider has of IPv6
+
+_is_over = login_failures.c.since <= func.now() - WINDOW
+_is_among = login_failures.c.subject == any_(param("subjects", ARRAY(LargeBinary)))
+_counted = postgresql.insert(login_failures).from_select(
+    ["subject", "failures", "since"],
+    select(func.unnest(param("subjects", ARRAY(LargeBinary))), literal(1, Integer), func.now()),
+)
+COUNTED = sql(
+    _counted.on_conflict_do_update(
+        index_elements=["subject"],
+        set_={
+            "failures": case((_is_over, 1), else_=login_failures.c.failures + 1),
+            "since": case((_is_over, func.now()), else_=login_failures.c.since),
+        },
+    ).returning(
+        login_failures.c.subject,
+        login_failures.c.failures,
+        func.extract("epoch", login_failures.c.since + WINDOW - func.now()).cast(Float),
+    )
+)
+_in_order = select(login_failures.c.subject).where(_is_among).order_by(login_failures.c.subject).with_for_update()
+FORGIVEN = sql(
+    update(login_failures)
+    .where(login_failures.c.subject.in_(_in_order))
+    .values(failures=func.greatest(login_failures.c.failures - 1, 0))
+)
+FORGOTTEN = sql(
+    delete(login_failures).where(login_failures.c.since < func.now() - WINDOW).returning(login_failures.c.subject)
+)
+
+
+class TooManyFailures(problems.TooMany):
+    """Too many attempts to log in have failed: wait."""
+
+
+class Attempt:
+    """Somebody tries to log in."""
+
+    def __init__(self, username: str, address: str) -> None:
+        name, place = username.casefold(), _network(address)
+        self._of_one = _subject("one", name, place)
+        self._of_address = _subject("address", place)
+        self._of_account = _subject("account", name)
+
+    async def count(self, conn: Connection) -> None:
+        """Count it as failed, until it is forgiven. Raises TooManyFailures where it is one too many."""
+        counts = await _count(conn, self._of_one, self._of_address)
+        of_one, seconds = counts[self._of_one]
+        of_address, address_seconds = counts[self._of_address]
+        if of_one > MOST_OF_ONE or of_address > MOST_OF_ADDRESS:
+            raise _wait(seconds if of_one > MOST_OF_ONE else address_seconds)
+        # What is refused above costs the account nothing, nor its owner.
+        of_account, _ = (await _count(conn, self._of_account))[self._of_account]
+        if of_account > MOST_OF_ACCOUNT and of_one > MOST_OF_ONE_IN_A_FLOOD:
+            raise _wait(seconds)
+
+    async def forgive(self, conn: Connection) -> None:
+        """It was no failure."""
+        await FORGIVEN.execute(conn, subjects=[self._of_one, self._of_address, self._of_account])
+
+
+async def forget_old(conn: Connection) -> int:
+    """Forget failures that no longer count; of how many."""
+    return len(await FORGOTTEN.fetch(conn))
+
+
+async def _count(conn: Connection, *subjects: bytes) -> dict[bytes, tuple[int, float]]:
+    """How often each has failed, and the seconds until that no longer counts."""
+    rows = await COUNTED.fetch(conn, subjects=sorted(subjects))  # in one order, so that nobody waits in a circle
+    return {subject: (failures, seconds) for subject, failures, seconds in rows}
+
+
+def _wait(seconds: float) -> TooManyFailures:
+    return TooManyFailures(retry_after_seconds=max(1, ceil(seconds)))
+
+
+def _network(address: str) -> str:
+    """Whom an address stands for."""
+    try:
+        found = ip_address(address)
+    except ValueError:  # a unix socket has none
+        return ""
+    if isinstance(found, IPv6Address):
+        return str(found.ipv4_mapped or ip_network((found, NETWORK_BITS), strict=False))
+    return str(found)
+
+
+def _subject(*words: str) -> bytes:
+    return hashlib.sha256("\0".join(words).encode()).digest()
