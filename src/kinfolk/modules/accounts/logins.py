@@ -18,7 +18,7 @@ Word = Annotated[str, Meta(max_length=1_024)]
 
 
 class WrongLogin(problems.Unauthorized):
-    """Wrong username or password"""  # the contract's words
+    """Wrong username or password."""
 
 
 class Credentials(Struct, frozen=True, forbid_unknown_fields=True):
