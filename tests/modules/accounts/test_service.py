@@ -1,0 +1,206 @@
+"""Accounts as their users meet them: a service of two workers that asks who it is, and the commands beside it."""
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.modules.citizens.registers import a_citizen
+from tests.postgres_places import eventually
+from tests.redis_server import RedisServer
+from tests.running import Service
+
+from kinfolk.cli import run
+
+SECRET = "a secret nobody guesses"
+LOCAL: Any = {"trust_env": False, "timeout": 60}
+
+
+class Asking:
+    """A service that asks, its users and the commands beside it."""
+
+    def __init__(self, service: Service, words: tuple[str, ...], secret: Path) -> None:
+        self.service = service
+        self.words = words
+        self._secret = secret
+
+    def add(self, name: str, role: str) -> str:
+        """`kinfolk user add`, and the login of the user: a token."""
+        assert run(["user", "add", name, "--role", role, "--password-file", str(self._secret), *self.words]) == 0
+        return self.token(name)
+
+    def log_in(self, name: str, password: str = SECRET) -> httpx.Response:
+        body = {"username": name, "password": password}
+        return httpx.post(f"{self.service.url}/api/v1.0/user/auth", json=body, **LOCAL)
+
+    def token(self, name: str, password: str = SECRET) -> str:
+        answer = self.log_in(name, password)
+        assert answer.status_code == 200, answer.text[:300]
+        token: str = answer.json()["data"]["access_token"]
+        return token
+
+    def shown(self, token: str, path: str = "/api/v1/user/me", method: str = "GET") -> int:
+        """The status of a request on a connection of its own, which either worker may take."""
+        headers = {"authorization": f"Bearer {token}"}
+        return httpx.request(method, self.service.url + path, headers=headers, **LOCAL).status_code
+
+    def until_all_answer(self, status: int, token: str) -> None:
+        """Every worker: many connections, one status."""
+        assert eventually(lambda: {self.shown(token) for _ in range(12)} == {status})
+
+
+@pytest.fixture(scope="module")
+def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("secrets") / "password"
+    file.write_text(f"{SECRET}\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def asking(make_database: Any, secret: Path) -> Iterator[Asking]:
+    words = ("--pg-url", make_database("asking"))
+    with Service("api", "--workers", "2", "--auth", "required", *words) as service:
+        yield Asking(service, words, secret)
+
+
+def test_the_first_admin_is_told_of_once_and_can_log_in(asking: Asking) -> None:
+    (password,) = re.findall(
+        r"^The first administrator is admin, with the password (\S{20})$", asking.service.log, re.MULTILINE
+    )
+    token = asking.token("admin", password)
+    assert {asking.shown(token) for _ in range(8)} == {200}
+    assert asking.shown("") == 401
+    with Service("api", "--auth", "required", *asking.words) as again:
+        assert "administrator" not in again.log.partition("ready role=")[0]
+        headers = {"authorization": f"Bearer {token}"}
+        assert httpx.get(f"{again.url}/api/v1/user/me", headers=headers, **LOCAL).status_code == 200
+    log = asking.service.log
+    assert [log.count(password), log.count(token)] == [1, 0]
+
+
+def test_a_token_ends_for_every_worker(asking: Asking, capsys: pytest.CaptureFixture[str]) -> None:
+    tokens = [asking.add("ended", "analyst"), asking.token("ended"), asking.token("ended")]
+    assert capsys.readouterr().out.split()[1:3] == ["analyst", "active"]
+    assert {asking.shown(token) for token in tokens for _ in range(4)} == {200}
+    assert asking.shown(tokens[0], "/api/v1/user/auth", "DELETE") == 204
+    asking.until_all_answer(401, tokens[0])
+    assert asking.shown(tokens[1]) == 200
+    assert asking.shown(tokens[1], "/api/v1/user/sessions", "DELETE") == 204
+    asking.until_all_answer(401, tokens[2])
+
+
+def test_whom_a_command_disables_is_out_until_it_resets_the_password(
+    asking: Asking, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    token = asking.add("forgetful", "analyst")
+    assert asking.shown(token) == 200
+    assert run(["user", "disable", "FORGETFUL", *asking.words]) == 0
+    assert capsys.readouterr().out.split()[-1] == "forgetful"
+    asking.until_all_answer(401, token)
+    assert asking.log_in("forgetful").status_code == 401
+    (tmp_path / "new").write_text("another secret of mine")
+    assert run(["user", "reset", "forgetful", "--password-file", str(tmp_path / "new"), *asking.words]) == 0
+    assert asking.log_in("forgetful").status_code == 401
+    asking.token("forgetful", "another secret of mine")
+    capsys.readouterr()
+    assert run(["user", "list", *asking.words]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.endswith("  forgetful")]
+    assert line.split()[1:3] == ["analyst", "active"]
+
+
+def test_a_supplier_imports_with_a_token_file(
+    asking: Asking, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "token").write_text(asking.add("supplying", "supplier"))
+    (tmp_path / "register.json").write_text(json.dumps({"citizens": [a_citizen(1)]}))
+    capsys.readouterr()
+    command = ["import", str(tmp_path / "register.json"), "--api-url", asking.service.url]
+    assert run(command) == 1
+    assert "This needs a token: log in. (401)" in capsys.readouterr().err
+    assert run([*command, "--token-file", str(tmp_path / "token")]) == 0
+    number = capsys.readouterr().out.split()[-1]
+    token = (tmp_path / "token").read_text()
+    assert asking.shown(token, f"/imports/{number}/citizens") == 200
+    assert asking.shown(asking.add("competing", "supplier"), f"/imports/{number}/citizens") == 404
+    assert run(["jobs", "list", "--api-url", asking.service.url, "--token-file", str(tmp_path / "token")]) == 0
+
+
+def test_failures_count_for_all_workers(asking: Asking) -> None:
+    asking.add("guessed", "analyst")
+    statuses = [asking.log_in("guessed", "wrong").status_code for _ in range(9)]
+    assert statuses == [401] * 5 + [429] * 4
+
+
+def test_with_a_redis(make_database: Any, secret: Path) -> None:
+    """Its tokens end for every worker, and while it is away nobody passes."""
+    with RedisServer() as redis:
+        words = ("--pg-url", make_database("asking_redis"), "--redis-url", redis.url)
+        with Service("api", "--workers", "2", "--auth", "required", *words) as service:
+            asking = Asking(service, words, secret)
+            token = asking.add("anna", "analyst")
+            assert {asking.shown(token) for _ in range(8)} == {200}
+            redis.pause()
+            asking.until_all_answer(503, token)
+            assert httpx.get(f"{service.url}/health", **LOCAL).status_code == 200
+            redis.go_on()
+            asking.until_all_answer(200, token)
+            assert run(["user", "disable", "anna", *words]) == 0
+            asking.until_all_answer(401, token)
+
+
+def test_what_a_command_refuses(
+    pg_url: str, empty_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "password"
+    add = ["user", "add", "--pg-url", pg_url]
+    for text, name, role, words in (
+        ("short\n", "new", "admin", "/password"),
+        ("password1\n", "new", "admin", "most common"),
+        (SECRET, "two words", "admin", "/username"),
+        (SECRET, "new", "owner", "owner"),
+    ):
+        file.write_text(text)
+        assert run([*add, name, "--role", role, "--password-file", str(file)]) in (1, 2)
+        assert words in capsys.readouterr().err
+    assert run([*add, "new", "--role", "admin", "--password-file", str(tmp_path / "none")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert run(["user", "disable", "nobody", "--pg-url", pg_url]) == 1
+    assert capsys.readouterr().err == "There is no such user.\n"
+    assert run(["user", "list", "--pg-url", empty_url]) == 1
+    assert "kinfolk db upgrade head" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def empty_url(make_database: Any) -> str:
+    return make_database("bare", is_empty=True)
+
+
+def test_a_password_is_asked_for_where_somebody_sits(
+    pg_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = ["user", "add", "typed", "--role", "supplier", "--pg-url", pg_url]
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert run(add) == 2
+    assert "nobody to ask" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    for typed, code in ((("one secret word", "another secret word"), 1), ((SECRET, SECRET), 0)):
+        answers = iter(typed)
+        monkeypatch.setattr("kinfolk.modules.accounts.commands.getpass", lambda _words, answers=answers: next(answers))
+        assert run(add) == code
+    assert "two passwords" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO("a secret from a pipe\r\n"))
+    assert run(["user", "reset", "typed", "--password-file", "-", "--pg-url", pg_url]) == 0
+
+
+def test_a_service_that_asks_nobody(make_database: Any) -> None:
+    with Service("api", "--pg-url", make_database("open")) as service:
+        assert "administrator" not in service.log.partition("ready role=")[0]
+        assert httpx.get(f"{service.url}/api/v1/users", **LOCAL).json() == []
+        assert httpx.get(f"{service.url}/user/me", **LOCAL).status_code == 404
+        assert httpx.get(f"{service.url}/api/v1/user/me", **LOCAL).status_code == 401
+        by_name = {"host": "kinfolk.example.org"}
+        assert httpx.get(f"{service.url}/health", headers=by_name, **LOCAL).status_code == 403
