@@ -68,12 +68,11 @@ def asking(make_database: Any, secret: Path) -> Iterator[Asking]:
 
 
 def test_the_first_admin_is_told_of_once_and_can_log_in(asking: Asking) -> None:
-    (password,) = re.findall(
-        r"^The first administrator is admin, with the password (\S{20})$", asking.service.log, re.MULTILINE
-    )
+    log = asking.service.log
+    (password,) = re.findall(r"^The first administrator is admin, with the password (\S{20})$", log, re.MULTILINE)
     token = asking.token("admin", password)
     assert {asking.shown(token) for _ in range(8)} == {200}
-    assert asking.shown("") == 401
+    assert asking.shown("nonsense") == 401
     with Service("api", "--auth", "required", *asking.words) as again:
         assert "administrator" not in again.log.partition("ready role=")[0]
         headers = {"authorization": f"Bearer {token}"}
@@ -143,13 +142,14 @@ def test_with_a_redis(make_database: Any, secret: Path) -> None:
             asking = Asking(service, words, secret)
             token = asking.add("anna", "analyst")
             assert {asking.shown(token) for _ in range(8)} == {200}
-            redis.pause()
-            asking.until_all_answer(503, token)
-            assert httpx.get(f"{service.url}/health", **LOCAL).status_code == 200
-            redis.go_on()
-            asking.until_all_answer(200, token)
             assert run(["user", "disable", "anna", *words]) == 0
             asking.until_all_answer(401, token)
+            token = asking.add("bert", "analyst")
+            assert asking.shown(token) == 200
+            redis.kill()
+            asking.until_all_answer(503, token)
+            assert asking.log_in("bert").status_code == 503
+            assert httpx.get(f"{service.url}/health", **LOCAL).status_code == 200
 
 
 def test_what_a_command_refuses(

@@ -38,7 +38,11 @@ app = App("user", help="Look after users, in the database itself: add, list, dis
 
 Name = Annotated[str, Parameter(help="The name to log in with.")]
 PasswordFile = Annotated[
-    Path | None, Parameter(help="A file that holds the password, - for standard input. Without it: you are asked.")
+    Path | None,
+    Parameter(
+        allow_leading_hyphen=True,
+        help="A file that holds the password, - for standard input. Without it: you are asked.",
+    ),
 ]
 
 
