@@ -12,14 +12,13 @@ from tests.modules.citizens.registers import a_citizen
 
 from kinfolk.app import MODULES
 from kinfolk.kit.http.application import describe
-from kinfolk.rules import RULES
 
 MOST_EXAMPLES = 40
 
 # A body may fit the schema and still break a rule that JSON Schema cannot say: kinship, existing dates.
 LEFT_OUT = [positive_data_acceptance]
 
-schema = schemathesis.openapi.from_dict(json.loads(describe(MODULES, RULES)))
+schema = schemathesis.openapi.from_dict(json.loads(describe(MODULES)))
 
 
 @pytest.fixture(scope="session")

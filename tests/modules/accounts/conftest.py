@@ -1,13 +1,16 @@
 """An application that asks who it is, in this process: its users, their tokens, and clients who show them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
 from tests.memory_tokens import MemoryTokens
+from tests.modules.accounts.asking import SECRET, Asking
+from tests.running import Service
 
 from kinfolk.app import MODULES
 from kinfolk.kit.auth import Auth, Role, Tokens, Who
@@ -112,3 +115,23 @@ async def log_in(client: httpx.AsyncClient, username: str, password: str = PASSW
 async def at_once(*asked: Awaitable[httpx.Response]) -> list[int]:
     """Ask all together; the statuses."""
     return sorted(answer.status_code for answer in await asyncio.gather(*asked))
+
+
+@pytest.fixture(scope="session")
+def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("secrets") / "password"
+    file.write_text(f"{SECRET}\n")
+    return file
+
+
+@pytest.fixture(scope="session")
+def asking_url(make_database: Any) -> str:
+    return make_database("asking")
+
+
+@pytest.fixture(scope="session")
+def asking(asking_url: str, secret: Path) -> Iterator[Asking]:
+    """A running service of two workers that asks who it is."""
+    words = ("--pg-url", asking_url)
+    with Service("api", "--workers", "2", "--auth", "required", *words) as service:
+        yield Asking(service, words, secret)

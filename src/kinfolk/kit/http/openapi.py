@@ -95,7 +95,7 @@ def _operation(handler: HTTPRouteHandler, place: tuple[str, str], tag: str, refs
         "tags": [tag],
         "summary": summary.rstrip("."),
         "responses": _responses(operation, always, refs),
-        "security": [] if rule.is_open else [{"token": []}],
+        "security": _security(rule),
     }
     if description:
         entry["description"] = description
@@ -117,6 +117,12 @@ def _operation(handler: HTTPRouteHandler, place: tuple[str, str], tag: str, refs
             content["examples"] = {"example": {"value": msgspec.to_builtins(operation.sent)}}
         entry["requestBody"] = {"required": True, "content": {"application/json": content}}
     return entry
+
+
+def _security(rule: Rule) -> list[dict[str, list[str]]]:
+    if rule.is_open:
+        return []
+    return [{}, {"token": []}] if rule.is_open_on_loopback else [{"token": []}]
 
 
 def _id_schema() -> dict[str, Any]:
@@ -157,7 +163,7 @@ def _responses(operation: Operation, always: Iterable[type[problems.Problem]], r
         if sets:
             response["headers"] = sets
         responses[str(status)] = response
-    for problem in (*operation.refuses, *always):
+    for problem in dict.fromkeys((*operation.refuses, *always)):
         response = responses.setdefault(str(problem.status), {"description": "", "content": {}})
         response["description"] = " ".join(filter(None, [response["description"], problem.title()]))
         content = response["content"].setdefault(

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct
 
-from kinfolk.kit.auth import TOKEN_SECONDS, Role, TokensAway
+from kinfolk.kit.auth import TOKEN_SECONDS, DeadToken, NoToken, Role, TokensAway
 from kinfolk.kit.http import Answer, Header, Request, delete, get, patch, post
 from kinfolk.kit.http.bodies import UNREADABLE
 from kinfolk.kit.passwords import CommonPassword, TooManyPasswords
@@ -25,6 +25,7 @@ from kinfolk.modules.accounts.floods import TooManyFailures
 from kinfolk.modules.accounts.logins import Credentials, WrongLogin, log_in
 
 ANNA = User(2, "anna", "analyst", True, "2026-11-22T15:04:05+00:00")
+NOT_SHOWN = (NoToken, DeadToken, TokensAway)
 NO_STORE = {"cache-control": "no-store"}
 
 
@@ -66,7 +67,7 @@ async def post_auth(request: Request) -> Answer:
     return Answer.of(LoggedIn(Token(token, TOKEN_SECONDS)), headers=NO_STORE)
 
 
-@delete("/user/auth", gives={204: None})
+@delete("/user/auth", gives={204: None}, refuses=NOT_SHOWN)
 async def delete_auth(request: Request) -> Answer:
     """Log out: this token is revoked."""
     token, _ = await request.shown_token()
@@ -75,7 +76,7 @@ async def delete_auth(request: Request) -> Answer:
     return Answer(status=204)
 
 
-@delete("/user/sessions", gives={204: None})
+@delete("/user/sessions", gives={204: None}, refuses=NOT_SHOWN)
 async def delete_sessions(request: Request) -> Answer:
     """Log out everywhere: all tokens of this user are revoked."""
     _, who = await request.shown_token()
@@ -85,11 +86,14 @@ async def delete_sessions(request: Request) -> Answer:
     return Answer(status=204)
 
 
-@get("/user/me", gives={200: Me}, given=Me(2, "anna", "analyst"))
+@get("/user/me", gives={200: Me}, given=Me(2, "anna", "analyst"), refuses=NOT_SHOWN)
 async def get_me(request: Request) -> Answer:
     """Whose token this is."""
     _, who = await request.shown_token()
-    user = await request.db.gathered(find_users, who.user_id or 0)
+    try:
+        user = await request.db.gathered(find_users, who.user_id or 0)
+    except NoSuchUser:  # gone this moment, and the token with them
+        raise DeadToken from None
     return Answer.of(Me(user.user_id, user.username, user.role), headers=NO_STORE)
 
 
