@@ -89,7 +89,7 @@ def place(name: str, **numbers: Any) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("name", RULES)
-async def test_a_route_asks_who_it_is(name: str, guest: Guest, new_token: NewToken, tokens: Tokens) -> None:
+async def test_a_route_asks_who_it_is(name: str, guest: Guest, hire: Hire, new_token: NewToken, tokens: Tokens) -> None:
     rule = RULES[name]
     method, url = place(name)
     expired, revoked = await new_token("admin", seconds=0), await new_token("admin")
@@ -101,7 +101,7 @@ async def test_a_route_asks_who_it_is(name: str, guest: Guest, new_token: NewTok
             assert (answer.status_code == 401) is not rule.is_open, (token, asked, answer.status_code)
             assert ("www-authenticate" in answer.headers) is not rule.is_open
     for role in ROLES:
-        status = (await guest(await new_token(role)).request(method, url)).status_code
+        status = (await (await hire(role)).client.request(method, url)).status_code
         assert (status == 403) is (not rule.is_open and getattr(rule, role) == "no"), (role, status)
         assert status != 401, role
 

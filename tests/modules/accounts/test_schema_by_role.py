@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
-from tests.modules.accounts.asking import Asking
+from tests.running import Service
 
 from kinfolk.app import MODULES
 from kinfolk.kit.auth import Role, Who
@@ -25,7 +25,19 @@ ROLES: tuple[Role, ...] = get_args(Role)
 schema = schemathesis.openapi.from_dict(json.loads(describe(MODULES, RULES)))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def asking_url(make_database: Any) -> str:
+    return make_database("made_up")
+
+
+@pytest.fixture(scope="module")
+def asking(asking_url: str) -> Iterator[Service]:
+    """A service of its own: an administrator's token changes users."""
+    with Service("api", "--auth", "required", "--pg-url", asking_url) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
 def mint(asking_url: str) -> Callable[[Role], str]:
     """Makes a token, as a login does."""
 
@@ -46,9 +58,9 @@ def mint(asking_url: str) -> Callable[[Role], str]:
     derandomize=True,
     phases=[Phase.generate],
 )
-def test_every_answer_is_documented_for_every_role(case: Any, asking: Asking, mint: Callable[[Role], str]) -> None:
+def test_every_answer_is_documented_for_every_role(case: Any, asking: Service, mint: Callable[[Role], str]) -> None:
     for role in ROLES:  # to make a request up takes longer than to send it
         headers = {"Authorization": f"Bearer {mint(role)}"}
         case.call_and_validate(
-            base_url=asking.service.url, headers=headers, excluded_checks=[positive_data_acceptance, ignored_auth]
+            base_url=asking.url, headers=headers, excluded_checks=[positive_data_acceptance, ignored_auth]
         )

@@ -14,20 +14,40 @@ from tests.redis_server import RedisServer
 from tests.running import Service
 
 from kinfolk.cli import run
+from kinfolk.modules.accounts.first import make_first_admin
+
+FIRST = re.compile(r"^The first administrator is admin, with the password (\S{20})$", re.MULTILINE)
 
 
-def test_the_first_admin_is_told_of_once_and_can_log_in(asking: Asking) -> None:
-    log = asking.service.log
-    (password,) = re.findall(r"^The first administrator is admin, with the password (\S{20})$", log, re.MULTILINE)
-    token = asking.token("admin", password)
-    assert {asking.shown(token) for _ in range(8)} == {200}
-    assert asking.shown("nonsense") == 401
-    with Service("api", "--auth", "required", *asking.words) as again:
-        assert "administrator" not in again.log.partition("ready role=")[0]
-        headers = {"authorization": f"Bearer {token}"}
-        assert httpx.get(f"{again.url}/api/v1/user/me", headers=headers, **LOCAL).status_code == 200
-    log = asking.service.log
-    assert [log.count(password), log.count(token)] == [1, 0]
+@pytest.fixture(scope="module")
+def new_url(make_database: Any) -> str:
+    return make_database("new")
+
+
+@pytest.fixture(scope="module")
+def other_url(make_database: Any) -> str:
+    return make_database("other")
+
+
+def test_the_first_admin_is_told_of_once_and_can_log_in(new_url: str, secret: Path) -> None:
+    words = ("--pg-url", new_url)
+    with Service("api", "--auth", "required", *words) as first, Service("api", "--auth", "required", *words) as second:
+        told = [FIRST.findall(service.log) for service in (first, second)]
+        assert [len(passwords) for passwords in told] == [1, 0]
+        asking = Asking(first, words, secret)
+        token = asking.token("admin", told[0][0])
+        assert asking.shown(token) == 200
+        assert asking.shown("nonsense") == 401
+        assert Asking(second, words, secret).shown(token) == 200
+        assert [first.log.count(told[0][0]), first.log.count(token), second.log.count(told[0][0])] == [1, 0, 0]
+
+
+def test_it_is_made_where_there_is_a_database_and_nobody(
+    other_url: str, empty_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for url in (empty_url, "postgresql://127.0.0.1:1/none", other_url, other_url):
+        make_first_admin(url)
+    assert len(FIRST.findall(capsys.readouterr().err)) == 1
 
 
 def test_a_token_ends_for_every_worker(asking: Asking, capsys: pytest.CaptureFixture[str]) -> None:
