@@ -91,7 +91,7 @@ class Machine:
     def run(self, *command: str, **environment: str) -> tuple[int, str, str]:
         """Exit code, standard output, standard error."""
         process = self.start(*command, **environment)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
     def asked(self, what: str) -> list[str]:

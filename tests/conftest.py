@@ -1,11 +1,14 @@
 """Servers and clients for all tests: one PostgreSQL of each kind a run, a database of its own for each worker."""
 
 import asyncio
+import json
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -17,7 +20,7 @@ import pytest
 from kinfolk.app import MODULES
 from kinfolk.kit.auth import Auth
 from kinfolk.kit.db import Database
-from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+from kinfolk.kit.embedded_postgres import ALWAYS, EmbeddedPostgres
 from kinfolk.kit.http.application import application
 from kinfolk.kit.migrate import upgrade
 from kinfolk.rules import RULES
@@ -27,7 +30,9 @@ from tests.rabbit_node import VHOSTS, end_rabbit, shared_rabbit
 from tests.redis_server import RedisServer
 from tests.running import Service
 
-TEMPLATE = "kinfolk_template"
+OF_ANOTHER_RUN = "TESTS_POSTGRES"
+"""The variable that names the servers to use, as JSON, where a test runs tests."""
+LONGEST = ["test_new_module", "test_bench", "test_messages_faults", "test_commands_in_docs", "test_hostile_input"]
 SERVERS: dict[str, Path | None] = {"embedded": None, "debian15": DEBIAN_15}
 
 
@@ -38,13 +43,21 @@ class Servers:
         self.folder = Path(tempfile.mkdtemp(prefix="kinfolk-tests-"))
         self.folder.chmod(0o755)
         self.pid = os.getpid()
-        self.running = [EmbeddedPostgres(self.folder / name, binaries=binaries) for name, binaries in SERVERS.items()]
-        self.urls = {}
-        for name, server in zip(SERVERS, self.running, strict=True):
-            url = server.start()
-            run_sql(url, f"CREATE DATABASE {TEMPLATE}")
-            upgrade(renamed(url, TEMPLATE))
-            self.urls[name] = url
+        self.running: list[EmbeddedPostgres] = []
+        self.template = f"template_{self.pid}"
+        self.urls: dict[str, str] = json.loads(os.environ.get(OF_ANOTHER_RUN, "{}")) or self._start()
+        for url in self.urls.values():
+            run_sql(url, f"CREATE DATABASE {self.template}")
+            upgrade(renamed(url, self.template))
+
+    def _start(self) -> dict[str, str]:
+        urls = {}
+        for name, binaries in SERVERS.items():
+            self.running.append(EmbeddedPostgres(self.folder / name, binaries=binaries))
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setitem(ALWAYS, "fsync", "off")  # what outlives a crash is shown on servers of the tests' own
+                urls[name] = self.running[-1].start()
+        return urls
 
     def stop(self) -> None:
         end_rabbit(self.folder)
@@ -70,13 +83,27 @@ def run_sql(url: str, *statements: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    vars(httpx._config.DEFAULT_TIMEOUT_CONFIG).update(dict.fromkeys(("connect", "read", "write", "pool"), 60.0))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `./test &` does that, and children inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput") and not config.option.collectonly:
         config.servers = Servers()  # type: ignore[attr-defined]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest come first, so that no process is left alone with one of them in the end."""
+    places = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
 def pytest_configure_node(node: Any) -> None:
     servers = node.config.servers
-    node.workerinput |= {"pg_urls": servers.urls, "folder": str(servers.folder), "pid": servers.pid}
+    node.workerinput |= {
+        "pg_urls": servers.urls,
+        "template": servers.template,
+        "folder": str(servers.folder),
+        "pid": servers.pid,
+    }
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -113,20 +140,24 @@ def amqp_url(rabbit_url: str, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def make_database(server_urls: dict[str, str], worker_id: str) -> Iterator[Any]:
-    """Makes a migrated database, or an empty one, its name begins as given; returns its URL. All go in the end."""
-    made = []
+def template(request: pytest.FixtureRequest) -> str:
+    """The migrated database on each server, of which others are made."""
+    config = request.config
+    name: str = config.workerinput["template"] if hasattr(config, "workerinput") else config.servers.template
+    return name
+
+
+@pytest.fixture(scope="session")
+def make_database(server_urls: dict[str, str], template: str) -> Any:
+    """Makes a migrated database, or an empty one, its name as given and a number; returns its URL."""
+    numbers = count()
 
     def make(name: str, server: str = "embedded", *, is_empty: bool = False) -> str:
-        full_name = f"{name}_{worker_id}_{len(made)}"
-        template = "" if is_empty else f" TEMPLATE {TEMPLATE}"
-        run_sql(server_urls[server], f"CREATE DATABASE {full_name}{template}")
-        made.append((server, full_name))
+        full_name = f"{name}_{os.getpid()}_{next(numbers)}"
+        run_sql(server_urls[server], f"CREATE DATABASE {full_name}" + ("" if is_empty else f" TEMPLATE {template}"))
         return renamed(server_urls[server], full_name)
 
-    yield make
-    for server, name in made:
-        run_sql(server_urls[server], f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,8 @@ class Echo(msgspec.Struct, frozen=True):
     words: str
 
 
-main = Lane("notes.main", exchange="notes.exchange", delays_seconds=(0.2, 0.4), limit_seconds=2)
+main = Lane("notes.main", exchange="notes.exchange", delays_seconds=(0.2, 0.4))
+brief = Lane("notes.brief", exchange="notes.exchange", delays_seconds=(60,), limit_seconds=0.3)
 other = Lane("notes.other", exchange="notes.exchange", delays_seconds=(0.2,), vhost="other", batch=1, at_once=1)
 heard = News("notes.other", Echo, exchange="notes.exchange", vhost="other")
 
@@ -64,6 +65,9 @@ async def take(conn: Connection, note: NewNote) -> None:
             await asyncio.sleep(3_600)
         case "echo":
             await heard.owe(conn, Echo("heard"))
+
+
+brief.takes(NewNote)(take)
 
 
 @other.takes(NewNote)

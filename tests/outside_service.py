@@ -5,8 +5,16 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
+
+from kinfolk.kit import outside
+from kinfolk.kit.log import facts
+from kinfolk.kit.outside import Outside, Reply, know
+from kinfolk.kit.problems import BadGateway, GatewayTimeout
 
 Behaviour = Callable[["Exchange"], Awaitable[None]]
+GOOD = b'{"hour": 7, "unknown": []}'
+LIMIT_BYTES = 100_000
 
 
 @dataclass
@@ -120,3 +128,20 @@ async def outside_service(*script: Behaviour, tls: ssl.SSLContext | None = None)
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def a_clock(**how: Any) -> Outside:
+    return Outside("clock", **({"limit_seconds": 60.0, "limit_bytes": LIMIT_BYTES} | how))
+
+
+async def ask(
+    *script: Behaviour, method: str = "GET", expects: tuple[int, ...] = (), **how: Any
+) -> tuple[OutsideService, Reply | Exception, dict[str, Any]]:
+    """Call a service that answers so; gives what it heard, what came back, and what the log would say."""
+    async with outside_service(*script) as service, outside.connections():
+        know(clock=service.url)
+        with facts() as told:
+            try:
+                return service, await a_clock(**how).send(method, "now", expects=expects), told
+            except (BadGateway, GatewayTimeout) as error:
+                return service, error, told

@@ -92,7 +92,7 @@ class Owner:
 
     def end(self) -> int:
         self.process.stdin.close()
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +104,7 @@ class Owner:
         self.process.stdout.close()
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while not (held := holds()) and time.monotonic() < deadline:
         time.sleep(0.01)

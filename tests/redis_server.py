@@ -11,7 +11,7 @@ from typing import Self
 
 import redis
 
-SECONDS_TO_START = 20
+SECONDS_TO_START = 60
 
 
 class RedisServer:
@@ -33,7 +33,7 @@ class RedisServer:
     @property
     def client(self) -> "redis.Redis":
         """A new client; close it."""
-        return redis.Redis.from_url(self.url, socket_timeout=5)
+        return redis.Redis.from_url(self.url, socket_timeout=30)
 
     def start(self) -> None:
         with Path(self._folder.name, "log").open("ab") as log:

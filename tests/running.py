@@ -15,8 +15,10 @@ import psutil
 
 from tests.postgres_places import REPOSITORY
 
-SECONDS_TO_START = 60
-SECONDS_TO_END = 40
+SECONDS_TO_START = 120
+SECONDS_TO_END = 60
+SECONDS_TO_SAY = 60
+LONGEST_LINE = 400
 
 
 def kinfolk(*words: str, cwd: Path = REPOSITORY, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -26,7 +28,7 @@ def kinfolk(*words: str, cwd: Path = REPOSITORY, **variables: str) -> subprocess
         [sys.executable, "-m", "kinfolk", *words],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=180,
         check=False,
         cwd=cwd,
         env=environment,
@@ -67,19 +69,39 @@ class Service:
         """All that it has written; also when it is gone."""
         return self._log.read_text(errors="replace") if self._log.exists() else self._last_words
 
+    def lines(self, pattern: str) -> list[str]:
+        """Those lines that it has written in which the pattern is found."""
+        return [line for line in self.log.splitlines() if re.search(pattern, line)]
+
+    def says(self, pattern: str, seconds: float = SECONDS_TO_SAY) -> str:
+        """Wait for a line in which the pattern is found, and give it; fails in few words."""
+        deadline = time.monotonic() + seconds
+        while True:
+            has_ended = self.process.poll() is not None
+            if found := self.lines(pattern):
+                return found[0]
+            assert not has_ended, f"ended with {self.process.returncode} and never said {pattern!r}{self._last_lines()}"
+            assert time.monotonic() < deadline, f"did not say {pattern!r} within {seconds} s{self._last_lines()}"
+            time.sleep(0.02)
+
+    def never_said(self, pattern: str) -> None:
+        """Fails in few words where a line is found."""
+        found = self.lines(pattern)
+        assert not found, f"said {pattern!r} {len(found)} times, first:\n{found[0][:LONGEST_LINE]}"
+
+    def _last_lines(self) -> str:
+        return "; at last:\n" + "\n".join(line[:LONGEST_LINE] for line in self.log.splitlines()[-10:])
+
     def wait_ready(self) -> Self:
-        """Wait for the role's line; fails with the log when it ended instead."""
-        deadline = time.monotonic() + SECONDS_TO_START
-        while not re.search(r"^ready role=", self.log, re.MULTILINE):
-            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log}"
-            assert time.monotonic() < deadline, f"not ready in time:\n{self.log}"
-            time.sleep(0.05)
+        """Wait for the role's line; fails with the last lines when it ended instead."""
+        self.says("^ready role=", SECONDS_TO_START)
         return self
 
     @property
     def port(self) -> int:
-        found = re.search(r"^ready role=\S+ address=\S+ port=(\d+) pid=\d+$", self.log, re.MULTILINE)
-        assert found, self.log
+        ready = re.compile(r"^ready role=\S+ address=\S+ port=(\d+) pid=\d+$")
+        found = ready.search(self.says(ready.pattern))
+        assert found
         return int(found[1])
 
     @property

@@ -35,6 +35,7 @@ from kinfolk.kit.settings import (
 
 if TYPE_CHECKING:
     from kinfolk.kit.cache import Cache
+    from kinfolk.kit.compiled import Compiled
     from kinfolk.kit.rabbit import Amqp
     from kinfolk.roles import Role
 
@@ -55,19 +56,28 @@ app = App(
 @app.command
 def up(settings: ServingSettings = ServingSettings()) -> int:
     """Start everything: the database, its migrations, the API and its pages, and the roles beside it."""
-    from kinfolk.kit.errand import run_aside
-
     check_redis_url(settings.cache)
     with database_url(settings.database, settings.process.user) as (url, mend):
-        run_aside(partial(_upgrade, url))
+        _load_statements(upgraded_url=url)
         _provide_admin(url, settings.web)
         return _serve("up", url, mend, settings)
 
 
-def _upgrade(url: str) -> None:
-    from kinfolk.kit.migrate import upgrade
+def _load_statements(upgraded_url: str | None = None) -> None:
+    """Compile the modules' statements aside, and there, too, bring a database to the head of the history."""
+    from kinfolk.kit.compiled import compiled, stand_in
+    from kinfolk.kit.errand import run_aside
 
-    upgrade(url)
+    def prepare() -> "Compiled":
+        from kinfolk.app import MODULES
+
+        if upgraded_url is not None:
+            from kinfolk.kit.migrate import upgrade
+
+            upgrade(upgraded_url)
+        return compiled(MODULES)
+
+    stand_in(run_aside(prepare))
 
 
 @app.command
@@ -75,6 +85,7 @@ def api(settings: ServingSettings = ServingSettings()) -> int:
     """Answer HTTP. The tables must be there: `kinfolk db upgrade head`."""
     check_redis_url(settings.cache)
     with database_url(settings.database, settings.process.user) as (url, mend):
+        _load_statements()
         _provide_admin(url, settings.web)
         return _serve("api", url, mend, settings)
 
@@ -102,6 +113,7 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         from kinfolk.kit.db import Database
         from kinfolk.kit.http.application import application
         from kinfolk.kit.http.server import server
+        from kinfolk.kit.news import use
         from kinfolk.kit.passwords import Passwords, hasher
         from kinfolk.kit.pool import new_line, reader
         from kinfolk.kit.revision import head
@@ -114,6 +126,7 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         asked, heard = new_line()
         answers = _cache(settings.cache, url)
         amqp = _amqp(settings.amqp)
+        use(amqp)
         tokens = kept_tokens(db, settings.cache.redis_url, url)
         auth = Auth(RULES, tokens, Passwords(asked), is_required=web.asks_who)
         is_local = web.uds is None and is_loopback(web.api_address) and not web.asks_who
@@ -151,13 +164,10 @@ def _roles(amqp: "Amqp") -> "dict[str, Role]":
 
 
 def _amqp(settings: AmqpSettings) -> "Amqp":
-    """Where RabbitMQ is, for this process and those it will fork."""
-    from kinfolk.kit.news import use
+    """Where RabbitMQ is. Raises WrongSetting."""
     from kinfolk.kit.rabbit import Amqp
 
-    amqp = Amqp.of(settings.amqp_url, settings.amqp_vhosts, settings.amqp_delays)
-    use(amqp)
-    return amqp
+    return Amqp.of(settings.amqp_url, settings.amqp_vhosts, settings.amqp_delays)
 
 
 def _cache(settings: CacheSettings, secret: str) -> "Cache":
@@ -173,8 +183,7 @@ def work(settings: RoleSettings = RoleSettings(), amqp: AmqpSettings = AmqpSetti
     """Do the jobs that are owed. Any number of these may run."""
     from kinfolk.roles import work
 
-    _amqp(amqp)
-    return _run_role("work", work, settings)
+    return _run_role("work", work, settings, _amqp(amqp))
 
 
 @app.command
@@ -203,11 +212,11 @@ def consume(settings: RoleSettings = RoleSettings(), amqp: AmqpSettings = AmqpSe
     broker = _amqp(amqp)
     if broker.url is None:
         raise Missing("there is nothing to consume from: --amqp-url amqp://user:password@host:port/vhost (RabbitMQ)")
-    return _run_role("consume", partial(consume, amqp=broker), settings)
+    return _run_role("consume", partial(consume, amqp=broker), settings, broker)
 
 
-def _run_role(name: str, load: "Role", settings: RoleSettings) -> int:
-    """A role by itself: one child, watched."""
+def _run_role(name: str, load: "Role", settings: RoleSettings, amqp: "Amqp | None" = None) -> int:
+    """A role by itself: one child, watched, which publishes at `amqp`."""
     from kinfolk.kit import log, metrics
     from kinfolk.kit.process import Child, Supervisor, become
     from kinfolk.kit.role import role, watched_at
@@ -220,6 +229,11 @@ def _run_role(name: str, load: "Role", settings: RoleSettings) -> int:
     ):
         from kinfolk.kit.db import Database
 
+        _load_statements()
+        if amqp is not None:
+            from kinfolk.kit.news import use
+
+            use(amqp)
         db = Database(url, size=settings.database.pool_size)
         child = Child(name, role(db, load(db), grace_seconds, watched))
         if settings.process.user is not None:

@@ -39,5 +39,5 @@ class PlainPostgres:
 
     def __exit__(self, *_error: object) -> None:
         self._server.terminate()
-        self._server.wait(20)
+        self._server.wait(60)
         shutil.rmtree(self._folder)

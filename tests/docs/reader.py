@@ -17,7 +17,7 @@ from tests.postgres_places import REPOSITORY, eventually
 CHECKOUT = ["src", "tests", "tools", "docs", ".ci", "run", "test", "Makefile", "pyproject.toml", "README.md"]
 LOCKS = ["requirements.txt", "requirements-dev.txt"]
 LAST_WORDS = {"up": "Ctrl-C ends it.", "api": "ready role=api"}
-SECONDS_TO_START = 60
+SECONDS_TO_START = 120
 
 # As `./run` makes it, but with the packages and the Python that these tests run on; no package index is asked.
 ENVIRONMENT = """\
@@ -100,10 +100,12 @@ class Reader:
     def _run(self, words: str) -> str:
         script = f"set -eo pipefail\n. {self._exported}\n{self.as_here(words)}\nexport -p >{self._exported}\n"
         done = subprocess.run(
-            ["bash", "-c", script], cwd=self.checkout, env=self.environment, timeout=120, check=False,
+            ["bash", "-c", script], cwd=self.checkout, env=self.environment, timeout=300, check=False,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        assert done.returncode == 0, f"{words}\nended with {done.returncode} and said:\n{done.stdout}\n{self.log}"
+        assert done.returncode == 0, (
+            f"{words}\nended with {done.returncode} and said:\n{done.stdout[-2_000:]}\n{self.log[-2_000:]}"
+        )
         return done.stdout
 
     def _start(self, words: str) -> str:
@@ -118,8 +120,8 @@ class Reader:
         last_words = LAST_WORDS["api" if words.startswith("./run api") else "up"]
         deadline = time.monotonic() + SECONDS_TO_START
         while last_words not in self.log:
-            assert self._service.poll() is None, f"{words}\nended:\n{self.log}"
-            assert time.monotonic() < deadline, f"{words}\nis not up:\n{self.log}"
+            assert self._service.poll() is None, f"{words}\nended:\n{self.log[-2_000:]}"
+            assert time.monotonic() < deadline, f"{words}\nis not up:\n{self.log[-2_000:]}"
             time.sleep(0.05)
         return self.log.partition(last_words)[0] + last_words
 
@@ -128,7 +130,7 @@ class Reader:
         assert self._service is not None, "nothing runs that Ctrl-C could end"
         service, self._service = self._service, None
         os.killpg(service.pid, signal.SIGINT)
-        return service.wait(40)
+        return service.wait(60)
 
     @property
     def _log(self) -> Path:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from packaging.requirements import Requirement
 from tests.docs.pages import DECISIONS, PAGES, anchors, links, name_of, prose, quoted, section
-from tests.postgres_places import REPOSITORY, eventually
+from tests.postgres_places import REPOSITORY
 from tests.running import Service
 
 from kinfolk.app import MODULES
@@ -173,5 +173,5 @@ def test_a_request_is_one_line_of_facts(service: Service, service_url: str) -> N
 
 def lines_about(request_id: str, service: Service) -> list[str]:
     """The lines of one request, once the thread that writes has had its time, and a little more."""
-    assert eventually(lambda: request_id in service.log)
-    return [line for line in service.log.splitlines() if request_id in line]
+    service.says(request_id)
+    return service.lines(request_id)

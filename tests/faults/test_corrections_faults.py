@@ -30,7 +30,7 @@ class Client:
         self._url = url
 
     def work(self, is_over: threading.Event) -> None:
-        with httpx.Client(base_url=self._url, timeout=30, trust_env=False) as client:
+        with httpx.Client(base_url=self._url, timeout=60, trust_env=False) as client:
             while not is_over.is_set():
                 self.sent += 1
                 answer = client.patch(self.place, json={"apartment": self.sent})

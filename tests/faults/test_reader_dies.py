@@ -74,7 +74,7 @@ async def sizes(conn: asyncpg.Connection) -> list[tuple[int, int]]:
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.01)
 
@@ -84,7 +84,7 @@ async def held(conn: asyncpg.Connection, what: str) -> AsyncIterator[Callable[[]
     """A lock in the way; what is given waits until so many of the service wait for it."""
 
     async def wait(number: int = 1) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             query = f"SELECT count(*) {WAITING}"  # what pg_stat_activity shows does not change in a transaction
             while await conn.fetchval(query) < number:
                 await asyncio.sleep(0.01)
@@ -106,9 +106,9 @@ async def test_a_process_is_there_when_it_is_needed(service: Service) -> None:
     answers = await asyncio.gather(*(post(service) for _ in range(4)))
     assert [answer.status_code for answer in answers] == [201] * 4
     (reader,) = readers(service)
-    assert await asyncio.to_thread(reader.wait, 20) in {0, None}
+    assert await asyncio.to_thread(reader.wait, 60) in {0, None}
     assert (await post(service)).status_code == 201
-    assert "level=warning" not in service.log
+    service.never_said("level=warning")
 
 
 async def test_one_killed_during_copy_is_replaced_and_nothing_is_added_twice(
@@ -245,10 +245,10 @@ async def test_ctrl_c_lets_what_is_under_way_finish(url: str, conn: asyncpg.Conn
                 service.process.send_signal(number)
             await asyncio.sleep(0.3)
         assert [answer.status_code for answer in await asyncio.gather(*asking)] == [201, 201]
-        assert await asyncio.to_thread(service.process.wait, 20) == 0
-        assert " level=error " not in service.log
+        assert await asyncio.to_thread(service.process.wait, 60) == 0
+        service.never_said(" level=error ")
     assert len(family) == 2
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
 
 
@@ -261,7 +261,7 @@ async def test_nobody_outlives_a_killed_parent(url: str, conn: asyncpg.Connectio
             family = psutil.Process(service.process.pid).children(recursive=True)
             assert len(family) == 2
             service.process.kill()
-            _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=15)
+            _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=60)
             assert alive == []
         assert (await asking).json()["type"] == "/problems/work-died"  # the worker ended as it is asked to
         service.process.wait()

@@ -51,14 +51,10 @@ def read(client: httpx.Client, import_id: int) -> None:
 
 
 def ready(client: httpx.Client) -> str:
+    assert eventually(lambda: client.get("/ready").status_code == 200), "the database answered within a second"
     answer = client.get("/ready")
-    assert (answer.status_code, answer.json()["status"]) == (200, "ready")
     words: str = answer.json()["redis"]
     return words
-
-
-def lines(service: Service, words: str) -> list[str]:
-    return [line for line in service.log.splitlines() if words in line]
 
 
 def test_redis_is_killed_and_comes_back(service: Service, client: httpx.Client, redis: RedisServer) -> None:
@@ -66,18 +62,18 @@ def test_redis_is_killed_and_comes_back(service: Service, client: httpx.Client, 
     read(client, import_id)
     assert eventually(lambda: len(redis.names()) == 2)
     read(client, import_id)
-    assert eventually(lambda: len(lines(service, "cached=redis")) >= 2)
+    assert eventually(lambda: len(service.lines("cached=redis")) >= 2)
     assert ready(client) == "answers"
     redis.kill()
     for _ in range(READINGS):
         read(client, import_id)
     assert ready(client) == "does not answer: each process has its own answers"
     redis.start()
-    assert eventually(lambda: read(client, import_id) or bool(lines(service, "event=redis_back")))  # type: ignore[func-returns-value]
+    assert eventually(lambda: read(client, import_id) or bool(service.lines("event=redis_back")))  # type: ignore[func-returns-value]
     assert ready(client) == "answers"
     assert eventually(lambda: len(redis.names()) == 2)
-    assert len(lines(service, "event=redis_away")) == 1
-    assert lines(service, "status=5") == []
+    assert len(service.lines("event=redis_away")) == 1
+    assert service.lines("status=5") == []
 
 
 def test_redis_is_paused(service: Service, client: httpx.Client, redis: RedisServer) -> None:
@@ -90,10 +86,10 @@ def test_redis_is_paused(service: Service, client: httpx.Client, redis: RedisSer
         assert ready(client).startswith("does not answer")
     finally:
         redis.go_on()
-    assert eventually(lambda: len(lines(service, "cached=nowhere")) >= READINGS)
-    waits = [line for line in lines(service, "event=request") if milliseconds(line) > PATIENCE_SECONDS * 900]
+    assert eventually(lambda: len(service.lines("cached=nowhere")) >= READINGS)
+    waits = [line for line in service.lines("event=request") if milliseconds(line) > PATIENCE_SECONDS * 900]
     assert 1 <= len(waits) < READINGS, "it is left alone once it was waited for"
-    assert len(lines(service, "event=redis_away")) == 1
+    assert len(service.lines("event=redis_away")) == 1
 
 
 def milliseconds(line: str) -> float:
@@ -115,7 +111,7 @@ def test_redis_is_spoilt(service: Service, client: httpx.Client, redis: RedisSer
     answer = client.get(f"/imports/{import_id}/citizens")
     assert "Another" not in answer.text
     assert "Another" in client.get(f"/imports/{other_id}/citizens").text
-    assert lines(service, "event=redis_away") == []
+    assert service.lines("event=redis_away") == []
 
 
 async def test_it_may_be_away_from_the_start(make_database: Any) -> None:

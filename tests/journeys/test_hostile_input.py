@@ -15,7 +15,9 @@ from tests.modules.citizens.registers import a_citizen
 from tests.running import Service
 from tests.wire import Wire, request
 
-LONGEST_WAIT_SECONDS = 2.0  # of anybody else, beyond what the machine itself, busy with other tests, makes one wait
+LONGEST_WAIT_SECONDS = 2.0
+"""Of anybody else, beyond what the machine itself, busy with other work, makes one wait: that shows in what one waits
+at a service in peace, and in how long the hostile one is at work."""
 MEGABYTE = 1_000_000
 
 
@@ -158,7 +160,7 @@ class Other(threading.Thread):
         self.is_done = False
 
     def run(self) -> None:
-        with httpx.Client(timeout=60) as client:
+        with httpx.Client(timeout=120) as client:
             while not self.is_done:
                 for url, waits in ((self.peaceful_url, self.peaceful_waits), (self.url, self.waits)):
                     begun = time.monotonic()
@@ -170,12 +172,14 @@ class Other(threading.Thread):
     def is_served(self) -> Iterator[None]:
         self.waits.clear()
         self.peaceful_waits.clear()
+        begun = time.monotonic()
         yield
+        seconds = time.monotonic() - begun
         last = len(self.waits) + 2  # the one under way, and one more
         while len(self.waits) < last and self.is_alive():
             time.sleep(0.001)
         assert self.statuses == {200}
-        assert max(self.waits) < LONGEST_WAIT_SECONDS + max(self.peaceful_waits)
+        assert max(self.waits) < LONGEST_WAIT_SECONDS + max(self.peaceful_waits) + seconds / 4
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +223,7 @@ def test_one_is_answered_and_others_go_on(lonely: Service, other: Other, hostile
     if hostile.pointer is not None:
         assert hostile.pointer in [error["pointer"] for error in document["errors"]]
     assert len(answer.content) < 300_000
-    assert " level=error " not in lonely.log
+    lonely.never_said(" level=error ")
 
 
 def test_half_a_body_holds_up_nobody(lonely: Service, other: Other) -> None:
@@ -228,7 +232,7 @@ def test_half_a_body_holds_up_nobody(lonely: Service, other: Other) -> None:
             wire = connections.enter_context(Wire(lonely.url))
             wire.say(request("POST", "/imports", "Content-Length: 1000") + b'{"citizens":')
         time.sleep(0.3)
-    assert " level=error " not in lonely.log
+    lonely.never_said(" level=error ")
 
 
 def test_a_correction_is_as_strict(lonely: Service) -> None:
@@ -247,4 +251,4 @@ def test_a_correction_is_as_strict(lonely: Service) -> None:
     assert httpx.patch(place, content=b" " * (2 * MEGABYTE)).status_code == 413
     assert httpx.get(f"{lonely.url}/imports/1/citizens").content == before
     assert httpx.patch(place, content=b'{"name":"a"}').status_code == 200
-    assert " level=error " not in lonely.log
+    lonely.never_said(" level=error ")

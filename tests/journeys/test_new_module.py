@@ -1,5 +1,6 @@
 """A module of one's own: made in a copy of the repository, its tests are green at once; and modules taken away."""
 
+import json
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.conftest import OF_ANOTHER_RUN
 from tests.postgres_places import REPOSITORY
 
 COPIED = [
@@ -43,20 +45,30 @@ print(*[module.name for module in MODULES], file=sys.stderr)
 """
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
+def copied_to(folder: Path) -> Path:
     for name in [*COPIED, *LOCKS]:
         source = REPOSITORY / name
         if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(source, tmp_path)
-    return tmp_path
+            shutil.copy(source, folder)
+    return folder
 
 
-def run(copy: Path, *words: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return copied_to(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For those that change nothing, and see that they did not."""
+    return copied_to(tmp_path_factory.mktemp("unchanged"))
+
+
+def run(copy: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """A program of the environment on the code of the copy."""
-    environment = os.environ | {"PYTHONPATH": f"{copy / 'src'}:{copy}", "COLUMNS": "200"}
+    environment = os.environ | {"PYTHONPATH": f"{copy / 'src'}:{copy}", "COLUMNS": "200"} | variables
     for name in [name for name in environment if name.startswith(("COV", "PYTEST"))]:
         del environment[name]
     command = [sys.executable, *words] if words[0] == "-m" else [Path(sys.executable).with_name(words[0]), *words[1:]]
@@ -71,7 +83,8 @@ def files(copy: Path) -> set[str]:
     return {path.as_posix() for path in paths if not path.parts[0].startswith(".")}
 
 
-def test_a_new_module_is_green_at_once(copy: Path) -> None:
+def test_a_new_module_is_green_at_once(copy: Path, server_urls: dict[str, str]) -> None:
+    servers = {OF_ANOTHER_RUN: json.dumps(server_urls)}
     before = files(copy)
     made = run(copy, "-m", "kinfolk", "new", "module", "owls")
     assert made.returncode == 0, made.stderr
@@ -93,12 +106,12 @@ def test_a_new_module_is_green_at_once(copy: Path) -> None:
     green = run(
         copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/modules/owls",
         "tests/kit/http/test_openapi.py", "tests/kit/test_migrate.py::test_tables_and_migrations_agree",
-        "tests/docs/test_words_in_docs.py::test_the_index_leads_to_every_page",
+        "tests/docs/test_words_in_docs.py::test_the_index_leads_to_every_page", **servers,
     )  # fmt: skip
     assert green.returncode == 0, green.stdout + green.stderr
     broken = "src/kinfolk/modules/owls/owls.py"
     (copy / broken).write_text(words[broken].replace('"owl_id": "id", ', ""))
-    red = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/modules/owls/test_owls_api.py")
+    red = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/modules/owls/test_owls_api.py", **servers)
     assert red.returncode == 1, red.stdout + red.stderr
 
 
@@ -113,11 +126,11 @@ def test_a_new_module_is_green_at_once(copy: Path) -> None:
         (["sheep", "--one", "sheep"], "must be a plural"),
     ],
 )
-def test_a_name_that_cannot_be_changes_nothing(copy: Path, words: list[str], said: str) -> None:
-    before = files(copy)
-    done = run(copy, "-m", "kinfolk", "new", "module", *words)
+def test_a_name_that_cannot_be_changes_nothing(unchanged: Path, words: list[str], said: str) -> None:
+    before = files(unchanged)
+    done = run(unchanged, "-m", "kinfolk", "new", "module", *words)
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
-    assert files(copy) == before
+    assert files(unchanged) == before
 
 
 def test_a_name_may_have_two_words_and_its_own_singular(copy: Path) -> None:

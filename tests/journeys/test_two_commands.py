@@ -36,9 +36,9 @@ def ready(machine: Machine) -> Iterator[Machine]:
 
 
 def until(is_so: Callable[[], object]) -> None:
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 60
     while not is_so():
-        assert time.monotonic() < limit, "it did not come to pass in 10 s"
+        assert time.monotonic() < limit, "it did not come to pass in 60 s"
         time.sleep(0.02)
 
 
@@ -47,7 +47,7 @@ def until(is_so: Callable[[], object]) -> None:
 
 def test_first_start_installs_and_becomes_kinfolk(ready: Machine) -> None:
     process = ready.start("run", "api", "--workers", "2", "a b")
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (7, f"pid={process.pid} cwd={ready.root} words=api --workers 2 a b\n")
     assert len(err.splitlines()) == 2, err
     locked, package = ready.asked("pip ")
@@ -119,7 +119,7 @@ def test_interrupted_install_says_nothing_wrong(ready: Machine) -> None:
     process = ready.start("run", PIP_SECONDS="60")
     until(lambda: ready.asked("--require-hashes"))
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert "could not" not in err
 
@@ -128,7 +128,7 @@ def test_two_first_starts_install_once(ready: Machine) -> None:
     first = ready.start("run", PIP_SECONDS="1")
     until(lambda: ready.asked("--require-hashes"))
     second = ready.run("run")
-    assert first.communicate(timeout=20)[1].count("waiting") == 0
+    assert first.communicate(timeout=60)[1].count("waiting") == 0
     assert (first.returncode, second[0]) == (7, 7)
     assert "waiting for an install" in second[2]
     assert len(ready.asked("--require-hashes")) == 1

@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import pytest
 from tests.modules.citizens.registers import a_citizen
-from tests.postgres_places import copy_of_ready, open_directory
+from tests.postgres_places import copy_of_ready, eventually, open_directory
 from tests.running import Service
 
 from kinfolk.kit.db import Connection, Database, DatabaseAway
@@ -73,7 +73,7 @@ async def test_who_waits_for_a_connection_gets_it_or_is_told(small: Database) ->
         with facts() as noted, pytest.raises(DatabaseAway) as away:
             async with small.connection():
                 pytest.fail("there are only two")
-        assert 0.2 < time.monotonic() - begun < 3
+        assert time.monotonic() - begun > 0.2
         assert away.value.answer_headers() == {"retry-after": "5"}
         assert noted["database"].startswith("TimeoutError")
 
@@ -164,11 +164,9 @@ async def test_a_database_away_is_told_to_all_who_gathered(pg_url: str) -> None:
 
 
 async def test_a_connection_at_work_does_not_hold_up_the_end(pg_url: str) -> None:
-    begun = time.monotonic()
-    async with Database(pg_url, size=1, wait_seconds=0.3) as db:
+    async with asyncio.timeout(60), Database(pg_url, size=1, wait_seconds=0.3) as db:
         held = db.connection()
         await held.__aenter__()
-    assert time.monotonic() - begun < 5
     with pytest.raises(AssertionError, match="not open"):
         async with db.connection():
             pytest.fail("it is closed")
@@ -206,11 +204,11 @@ def test_a_service_outlives_its_database() -> None:
                 assert client.get("/health").status_code == 200
                 assert postgres.start() == url
                 assert post().status_code == 201
-                assert client.get("/ready").status_code == 200
+                assert eventually(lambda: client.get("/ready").status_code == 200)
                 service.end(signal.SIGTERM)
-                assert "status=503" in service.log
-                assert "database=" in service.log
-                assert "Traceback" not in service.log
+                service.says("status=503")
+                service.says("database=")
+                service.never_said("Traceback")
         finally:
             postgres.stop()
 

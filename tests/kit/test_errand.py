@@ -35,6 +35,15 @@ def test_what_it_loads_ends_with_it(tmp_path: Path) -> None:
     assert "a_large_module" not in sys.modules
 
 
+def test_what_it_returns_comes_back() -> None:
+    assert run_aside(lambda: {"large": [1] * 100_000}) == {"large": [1] * 100_000}
+
+
+def test_what_cannot_come_back_is_told() -> None:
+    with pytest.raises(Ended, match="pickle"):
+        run_aside(lambda: lambda: None)
+
+
 @pytest.mark.parametrize(
     ("work", "code", "words"),
     [(not_there, 3, "the moon is not there"), (broken, 1, "ZeroDivisionError"), (killed, 1, "a child ended with -9")],

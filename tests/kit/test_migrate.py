@@ -137,7 +137,7 @@ def test_ten_starts_at_once_migrate_once(make_database: Any) -> None:
 
     starts: list[subprocess.Popen[str]] = []
     asyncio.run(hold_until_all_wait())
-    assert [(start.communicate(timeout=90)[1], start.returncode) for start in starts] == [("", 0)] * 10
+    assert [(start.communicate(timeout=180)[1], start.returncode) for start in starts] == [("", 0)] * 10
     assert rows(fresh, "SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]
 
 

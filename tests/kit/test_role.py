@@ -12,7 +12,7 @@ from tests.running import Service, kinfolk
 @pytest.mark.parametrize("name", ["work", "schedule"])
 def test_it_says_that_it_is_ready_tells_its_metrics_and_ends_when_told(make_database: Any, name: str) -> None:
     with Service(name, "--metrics-port", "0", "--pg-url", make_database("role")) as service:
-        (ready,) = [line for line in service.log.splitlines() if line.startswith("ready ")]
+        (ready,) = service.lines("^ready ")
         words = dict(word.split("=") for word in ready.split()[1:])
         assert (words["role"], int(words["pid"])) == (name, service.process.pid)
         home = f"http://127.0.0.1:{words['metrics_port']}"
@@ -22,7 +22,7 @@ def test_it_says_that_it_is_ready_tells_its_metrics_and_ends_when_told(make_data
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{home}/")
         service.process.terminate()
-        assert service.process.wait(30) == 0
+        assert service.process.wait(60) == 0
 
 
 def test_a_place_for_metrics_that_is_taken_stops_the_start() -> None:

@@ -35,7 +35,7 @@ async def run_until(db: Database, ticks: list[Tick], count: int) -> None:
     """Run a scheduler until so many ticks have been owed."""
     ending = asyncio.Event()
     work = asyncio.ensure_future(scheduler(db, ticks)(lambda: None, ending))
-    async with asyncio.timeout(30), db.connection() as conn:
+    async with asyncio.timeout(60), db.connection() as conn:
         while await conn.fetchval("SELECT count(*) FROM ticks") < count:
             await asyncio.sleep(0.05)
     ending.set()

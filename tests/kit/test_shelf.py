@@ -140,7 +140,7 @@ async def test_patience_with_a_slow_one_is_short(lines: list[dict[str, Any]]) ->
             try:
                 begun = time.monotonic()
                 assert [await shelf.take("slow") for _ in range(100)] == [None] * 100
-                assert PATIENCE_SECONDS * 0.9 < time.monotonic() - begun < 20 * PATIENCE_SECONDS, "waited for once"
+                assert PATIENCE_SECONDS * 0.9 < time.monotonic() - begun < 50 * PATIENCE_SECONDS, "waited for once"
             finally:
                 redis.go_on()
     assert [line["reason"] for line in lines] == ["TimeoutError: "]

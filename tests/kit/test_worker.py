@@ -44,7 +44,7 @@ async def working(db: Database, at_once: int = 3) -> AsyncIterator[asyncio.Event
         yield ending
     finally:
         ending.set()
-        await asyncio.wait_for(work, 30)
+        await asyncio.wait_for(work, 60)
 
 
 class Lines(logging.Handler):
@@ -79,7 +79,7 @@ async def owed(db: Database, job: Any, **arguments: Any) -> int:
 
 
 async def reaches(db: Database, job_id: int, *statuses: Status) -> JobState:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             async with db.connection() as conn:
                 state = await find_job(conn, job_id)
@@ -232,7 +232,7 @@ async def test_one_that_is_done_is_not_done_again_where_the_queue_did_not_know(d
     async with db.connection() as conn:
         await conn.execute("UPDATE jobs SET status = 'done', ended_at = now() WHERE job_id = $1", job_id)
     async with working(db):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await queued(db):
                 await asyncio.sleep(0.02)
     assert await marks(db, "known") == 0
@@ -245,7 +245,7 @@ async def test_what_another_worker_has_begun_anew_leaves_nothing(db: Database, l
         await reaches(db, job_id, "running")
         async with db.connection() as conn:
             await conn.execute("UPDATE jobs SET attempts = attempts + 1 WHERE job_id = $1", job_id)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not lines.of(job_id):
                 await asyncio.sleep(0.02)
         assert [line["outcome"] for line in lines.of(job_id)] == ["overtaken"]
@@ -260,7 +260,7 @@ async def test_no_more_at_once_than_there_are_places(db: Database) -> None:
         ids = await mark.later_each(conn, [{"word": "many", "seconds": 0.3}] * 6)
     async with working(db, at_once=2):
         most = 0
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 async with db.connection() as conn:
                     rows = await conn.fetch("SELECT status, count(*) FROM jobs WHERE job_id = ANY($1) GROUP BY 1", ids)
@@ -288,20 +288,23 @@ async def test_what_is_left_at_the_end_stays_owed(db: Database) -> None:
 
 
 async def test_a_worker_whose_time_is_over_gives_back_what_is_under_way(db: Database, lines: Lines) -> None:
-    job_id = await owed(db, mark, word="over", seconds=60)
-    ending = asyncio.Event()
-    work = asyncio.ensure_future(worker.worker(db, JOBS, 1)(lambda: None, ending))
+    """And what waits for a place, as it was."""
+    async with db.transaction() as conn:
+        job_id, waiting_id = await mark.later_each(conn, [{"word": "over", "seconds": 60}] * 2)
+    ids = [job_id, waiting_id]
+    work = asyncio.ensure_future(worker.worker(db, JOBS, 1)(lambda: None, asyncio.Event()))
     await reaches(db, job_id, "running")
-    ending.set()
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(60), db.connection() as conn:
+        while await conn.fetchval("SELECT count(*) FROM pgqueuer WHERE status = 'picked' AND id = ANY ($1)", ids) < 2:
+            await asyncio.sleep(0.02)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    state = await reaches(db, job_id, "queued")
-    assert state.attempts == 1
+    assert [(await reaches(db, each, "queued")).attempts for each in ids] == [1, 0]
     assert [line["outcome"] for line in lines.of(job_id)] == ["given back"]
     async with db.connection() as conn:
-        assert await conn.fetchval("SELECT status FROM pgqueuer WHERE id = $1", job_id) == "queued"
+        rows = await conn.fetch("SELECT status FROM pgqueuer WHERE id = ANY ($1)", ids)
+        assert [row["status"] for row in rows] == ["queued", "queued"]
         await conn.execute("TRUNCATE pgqueuer")
 
 

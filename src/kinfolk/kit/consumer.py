@@ -153,8 +153,8 @@ class _LaneWork:
     async def _is_done_together(self, arrivals: list[Arrival]) -> bool:
         """All in one transaction. Where that fails nothing has happened, and the next batches are smaller."""
         try:
-            async with self._seats, asyncio.timeout(SECONDS_TOGETHER):
-                await self._do(arrivals)
+            async with self._seats:
+                await self._do(arrivals, SECONDS_TOGETHER)
         except Exception:  # whose fault it is will show when each is done alone
             self._size = max(1, self._size // 2)
             return False
@@ -175,17 +175,20 @@ class _LaneWork:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                async with self._seats, asyncio.timeout(self._lane.limit_seconds):
-                    await self._do([arrival])
+                async with self._seats:
+                    await self._do([arrival], self._lane.limit_seconds)
             except DatabaseAway:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
                 return
 
-    async def _do(self, arrivals: Sequence[Arrival]) -> None:
-        """The effect of each that has not had it, and the inbox's knowledge of it."""
-        async with self._db.transaction() as conn:
+    async def _do(self, arrivals: Sequence[Arrival], limit_seconds: float) -> None:
+        """The effect of each that has not had it, and the inbox's knowledge of it.
+
+        The wait for a connection is no time of theirs: while the database is away it may be long.
+        """
+        async with self._db.connection() as conn, asyncio.timeout(limit_seconds), conn.transaction():
             named = [arrival.message_id for arrival in arrivals if arrival.message_id is not None]
             new = await inbox.new_among(conn, self._lane.name, named) if named else set()
             for arrival in arrivals:

@@ -1,4 +1,4 @@
-"""The pool of connections, transactions, and the metadata that every module's tables stand in."""
+"""The pool of connections, and transactions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -7,7 +7,6 @@ from time import perf_counter
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
-from sqlalchemy import MetaData
 
 from kinfolk.kit import problems
 from kinfolk.kit.gathering import Gathering
@@ -17,16 +16,6 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolC
 Ask = TypeVar("Ask")
 Given = TypeVar("Given")
 Together: TypeAlias = Callable[[Connection, list[Ask]], Awaitable[Sequence[Given | Exception]]]
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
 
 # What the server says when it is restarting, full or not yet there. Also InterfaceError means this, but only when the
 # connection is lost: else it is a mistake of ours.

@@ -6,64 +6,26 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec import Raw, Struct
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    DateTime,
-    Enum,
-    Integer,
-    Interval,
-    Table,
-    Text,
-    any_,
-    case,
-    column,
-    delete,
-    false,
-    func,
-    insert,
-    literal,
-    literal_column,
-    or_,
-    select,
-    table,
-    update,
-)
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit import problems
-from kinfolk.kit.db import Connection, Database, metadata
-from kinfolk.kit.sql import Statement, param, sql
-
-Status = Literal["queued", "running", "done", "failed", "cancelled"]
-
-jobs = Table(
-    "jobs",
-    metadata,
-    Column("job_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("kind", Text, nullable=False),
-    Column(
-        "status",
-        Enum("queued", "running", "done", "failed", "cancelled", name="job_status"),
-        nullable=False,
-        server_default="queued",
-    ),
-    Column("arguments", JSON, nullable=False),
-    Column("request_id", Text),
-    Column("by", Text),
-    Column("attempts", Integer, nullable=False, server_default="0"),
-    Column("accidents", Integer, nullable=False, server_default="0"),
-    Column("is_unwanted", Boolean, nullable=False, server_default=false()),
-    Column("progress_done", BigInteger),
-    Column("progress_total", BigInteger),
-    Column("result", JSON),
-    Column("error", Text),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    Column("started_at", DateTime(timezone=True)),
-    Column("ended_at", DateTime(timezone=True)),
+from kinfolk.kit.db import Connection, Database
+from kinfolk.kit.statement import Statement
+from kinfolk.kit.statements import (
+    BEGUN,
+    DONE,
+    ENDED,
+    JOB,
+    JOBS,
+    OWED,
+    PROGRESSED,
+    PUT_BACK,
+    TAKEN_BACK,
+    TOLD,
+    UNWANTED,
 )
+
+CHANNEL = "ch_pgqueuer"
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
 class NoSuchJob(problems.NotFound):
@@ -113,126 +75,6 @@ class Owed(Struct, frozen=True):
     """As JSON."""
     request_id: str | None
     by: str | None
-
-
-_NOW = func.clock_timestamp()
-_WAITS = jobs.c.status == "queued"
-_THIS_ATTEMPT = (
-    jobs.c.job_id == param("job_id", BigInteger),
-    jobs.c.attempts == param("attempt", Integer),
-    jobs.c.ended_at.is_(None),
-)
-
-# PgQueuer's queue, as far as it concerns whoever owes a job: to load PgQueuer itself would cost each process 13 MB.
-CHANNEL = "ch_pgqueuer"
-_queue = table("pgqueuer", *map(column, ("id", "priority", "entrypoint", "execute_after", "status")))
-_owed = (
-    insert(jobs)
-    .from_select(
-        ["job_id", "kind", "arguments", "request_id", "by"],
-        select(
-            func.nextval("pgqueuer_id_seq"),
-            param("kind", Text),
-            func.unnest(param("arguments", ARRAY(JSON))),
-            func.unnest(param("request_ids", ARRAY(Text))),
-            func.unnest(param("bys", ARRAY(Text))),
-        ),
-    )
-    .returning(jobs.c.job_id)
-    .cte()
-)
-OWED = sql(
-    insert(_queue)
-    .from_select(
-        ["id", "priority", "entrypoint", "execute_after", "status"],
-        select(
-            _owed.c.job_id,
-            literal_column("0"),
-            param("kind", Text),
-            func.now() + param("pause", Interval),
-            literal_column("'queued'::pgqueuer_status"),
-        ),
-    )
-    .returning(_queue.c.id)
-)
-TAKEN_BACK = sql(delete(_queue).where(_queue.c.id == param("job_id", BigInteger)))
-TOLD = sql(select(func.pg_notify(CHANNEL, param("event", Text))))
-BEGUN = sql(
-    update(jobs)
-    .where(jobs.c.job_id == any_(param("job_ids", ARRAY(BigInteger))), jobs.c.ended_at.is_(None))
-    .values(status="running", attempts=jobs.c.attempts + 1, started_at=_NOW, progress_done=None, progress_total=None)
-    .returning(
-        jobs.c.job_id,
-        jobs.c.attempts,
-        jobs.c.accidents,
-        jobs.c.request_id,
-        jobs.c.by,
-        jobs.c.is_unwanted,
-        jobs.c.arguments,
-    )
-)
-DONE = sql(
-    update(jobs)
-    .where(*_THIS_ATTEMPT)
-    .values(status="done", result=param("result", JSON), error=None, ended_at=_NOW)
-    .returning(jobs.c.job_id)
-)
-ENDED = sql(
-    update(jobs)
-    .where(*_THIS_ATTEMPT)
-    .values(status=param("status", jobs.c.status.type), error=param("error", Text), ended_at=_NOW)
-    .returning(jobs.c.job_id)
-)
-PUT_BACK = sql(
-    update(jobs)
-    .where(*_THIS_ATTEMPT)
-    .values(
-        status="queued", accidents=param("accidents", Integer), error=func.coalesce(param("error", Text), jobs.c.error)
-    )
-    .returning(jobs.c.job_id)
-)
-PROGRESSED = sql(
-    update(jobs)
-    .where(*_THIS_ATTEMPT)
-    .values(progress_done=param("done", BigInteger), progress_total=param("total", BigInteger))
-    .returning(jobs.c.job_id)
-)
-UNWANTED = sql(
-    update(jobs)
-    .where(jobs.c.job_id == param("job_id", BigInteger), jobs.c.ended_at.is_(None))
-    .values(
-        is_unwanted=True,
-        status=case((_WAITS, literal("cancelled", jobs.c.status.type)), else_=jobs.c.status),
-        ended_at=case((_WAITS, _NOW)),
-    )
-    .returning(jobs.c.status)
-)
-_STATE = (
-    jobs.c.job_id,
-    jobs.c.kind,
-    jobs.c.status,
-    jobs.c.progress_done,
-    jobs.c.progress_total,
-    jobs.c.attempts,
-    jobs.c.result,
-    jobs.c.error,
-    jobs.c.created_at,
-    jobs.c.started_at,
-    jobs.c.ended_at,
-)
-_IS_SHOWN = or_(param("by", Text).is_(None), jobs.c.by == param("by", Text))
-JOB = sql(select(*_STATE).where(jobs.c.job_id == param("job_id", BigInteger), _IS_SHOWN))
-JOBS = sql(
-    select(*_STATE)
-    .where(
-        jobs.c.job_id > param("after", BigInteger),
-        _IS_SHOWN,
-        or_(param("kind", Text).is_(None), jobs.c.kind == param("kind", Text)),
-        or_(param("status", jobs.c.status.type).is_(None), jobs.c.status == param("status", jobs.c.status.type)),
-    )
-    .order_by(jobs.c.job_id)
-    .limit(param("limit", BigInteger))
-)
 
 
 class Overtaken(Exception):  # noqa: N818  # by which a transaction is rolled back
@@ -338,7 +180,7 @@ async def cancel_job(conn: Connection, job_id: int) -> JobState:
         await TAKEN_BACK.execute(conn, job_id=job_id)
     elif status == "running":
         event = {"channel": CHANNEL, "type": "cancellation_event", "ids": [job_id], "sent_at": datetime.now(UTC)}
-        await TOLD.execute(conn, event=msgspec.json.encode(event).decode())
+        await TOLD.execute(conn, channel=CHANNEL, event=msgspec.json.encode(event).decode())
     return await find_job(conn, job_id)
 
 

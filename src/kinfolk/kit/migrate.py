@@ -22,9 +22,10 @@ from sqlalchemy import Table, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from kinfolk.kit import db
+from kinfolk.kit.db import NOT_LET_IN
 from kinfolk.kit.ending import FAILED, Ended, Missing, WrongSetting
 from kinfolk.kit.revision import folder, head
+from kinfolk.kit.sql import metadata
 
 OLDEST_MAJOR = 15
 CONNECT_SECONDS = 10
@@ -107,7 +108,7 @@ def run_migrations(context: Any) -> None:
 
     def steps(connection: Any) -> None:
         context.configure(
-            connection=connection, target_metadata=db.metadata, include_name=_is_ours, compare_server_default=True
+            connection=connection, target_metadata=metadata, include_name=_is_ours, compare_server_default=True
         )
         with context.begin_transaction():
             connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
@@ -140,7 +141,7 @@ async def _connect(url: str) -> Any:
         conn = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
     except asyncpg.exceptions.ClientConfigurationError as error:
         raise WrongSetting(f"--pg-url: {error}") from error
-    except db.NOT_LET_IN as error:
+    except NOT_LET_IN as error:
         reason = str(error) or f"no answer within {CONNECT_SECONDS} seconds"
         raise Missing(f"PostgreSQL does not let us in: {reason}") from error
     version = conn.get_server_version()

@@ -23,6 +23,8 @@ class Module:
     """The messages that it takes."""
     tables: str | None = None
     """The Python module that defines its tables."""
+    statements: str | None = None
+    """The Python module that has its statements: nothing else that a role loads imports SQLAlchemy."""
     is_at_root: bool = False
     """Served without `/api/v1` too, for clients that came before it."""
     has_v1_0: bool = False

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import Text, func, select
 
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection
@@ -26,7 +25,7 @@ from kinfolk.kit.rabbit import (
     publish,
     sent_on,
 )
-from kinfolk.kit.sql import param, sql
+from kinfolk.kit.statements import ONE_AT_A_TIME
 
 MOST_SHOWN = 1_000
 BODY_SHOWN_BYTES = 65_536
@@ -38,9 +37,6 @@ _WORDS_OF_THE_BROKER = {
     "rejected": "its headers leave no room for the reason: it stands in the log",
     "expired": "its time to live was over before anybody took it",
 }
-
-# To look at a queue is to take its messages and give them back: of two who look, one would see nothing.
-ONE_AT_A_TIME = sql(select(func.pg_advisory_xact_lock(func.hashtextextended(param("queue", Text), 0))))
 
 
 class NoSuchLane(problems.NotFound):

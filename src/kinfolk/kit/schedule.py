@@ -14,15 +14,13 @@ from time import perf_counter
 from typing import Any, Literal
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, Column, DateTime, PrimaryKeyConstraint, Table, Text, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
 
 from kinfolk.kit import log
-from kinfolk.kit.db import Connection, Database, DatabaseAway, metadata
+from kinfolk.kit.db import Connection, Database, DatabaseAway
 from kinfolk.kit.ending import WrongSetting
 from kinfolk.kit.jobs import Job
 from kinfolk.kit.role import Main
-from kinfolk.kit.sql import param, sql
+from kinfolk.kit.statements import LAST_TICK, TAKEN_TICK, TICK_OWED, TICKS
 
 LATE = timedelta(minutes=1)
 """A tick that is later than this was missed."""
@@ -30,30 +28,6 @@ LOOK_SECONDS = 5.0
 """The longest sleep: a clock may be set, and a machine be put to sleep."""
 STUCK = "3s"
 PAUSE_SECONDS = 1.0
-
-ticks = Table(
-    "ticks",
-    metadata,
-    Column("name", Text, nullable=False),
-    Column("due_at", DateTime(timezone=True), nullable=False),
-    Column("job_id", BigInteger),
-    PrimaryKeyConstraint("name", "due_at"),
-)
-
-# Whoever comes second waits here for the first to commit, and then finds the tick owed.
-TAKEN = sql(
-    insert(ticks).values(name=param("name"), due_at=param("due_at")).on_conflict_do_nothing().returning(ticks.c.name)
-)
-OWED = sql(
-    update(ticks).where(ticks.c.name == param("name"), ticks.c.due_at == param("due_at")).values(job_id=param("job_id"))
-)
-LAST = sql(select(func.max(ticks.c.due_at)).where(ticks.c.name == param("name")))
-TICKS = sql(
-    select(ticks.c.name, ticks.c.due_at, ticks.c.job_id)
-    .where(or_(param("name", Text).is_(None), ticks.c.name == param("name", Text)))
-    .order_by(ticks.c.due_at.desc(), ticks.c.name)
-    .limit(param("limit", BigInteger))
-)
 
 
 @dataclass(frozen=True)
@@ -102,10 +76,10 @@ async def owe(conn: Connection, tick: Tick, due_at: datetime) -> int | None:
     """Owe the tick of this moment, in the transaction of `conn`: the number of the job, or None if it is owed."""
     # One that was stopped (SIGSTOP, a frozen machine) in the middle must not hold up the others.
     await conn.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{STUCK}'")
-    if await TAKEN.fetchval(conn, name=tick.name, due_at=due_at) is None:
+    if await TAKEN_TICK.fetchval(conn, name=tick.name, due_at=due_at) is None:
         return None
     job_id = await tick.job.later(conn, **tick.arguments)
-    await OWED.execute(conn, name=tick.name, due_at=due_at, job_id=job_id)
+    await TICK_OWED.execute(conn, name=tick.name, due_at=due_at, job_id=job_id)
     return job_id
 
 
@@ -142,7 +116,7 @@ async def _catch_up(db: Database, tick: Tick, last: dict[str, datetime]) -> floa
     """Owe all that is due of this tick; the seconds until it is due again."""
     if tick.name not in last:  # one that never was owed begins now
         async with db.connection() as conn:
-            last[tick.name] = await LAST.fetchval(conn, name=tick.name) or datetime.now(UTC)
+            last[tick.name] = await LAST_TICK.fetchval(conn, name=tick.name) or datetime.now(UTC)
     while (due_at := tick.coming(last[tick.name], now := datetime.now(UTC))) <= now:
         await _owe(db, tick, due_at)
         last[tick.name] = due_at

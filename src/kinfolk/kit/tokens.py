@@ -26,10 +26,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit.auth import Role, Tokens, TokensAway, Who
-from kinfolk.kit.db import Connection, Database, metadata
+from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.log import note
 from kinfolk.kit.shelf import PROOF_BYTES, is_proved, proof
-from kinfolk.kit.sql import param, sql
+from kinfolk.kit.sql import metadata, param, sql
 
 T = TypeVar("T")
 

@@ -86,6 +86,8 @@ async def _work(conn: "asyncpg.Connection[asyncpg.Record]", crew: "Crew", ending
             crew.give_back()
         await asyncio.shield(running)
     except asyncio.CancelledError:  # the time of grace is over
+        manager.shutdown.set()
+        crew.take_no_more()
         crew.give_back()
         await running
         raise
@@ -138,7 +140,7 @@ class Crew:
             await asyncio.wait([task])
         finally:
             self._under_way.discard(task)
-        if task.cancelled():  # pragma: no cover  # given back at the end of a process, which may not live to measure it
+        if task.cancelled():  # it never had its turn
             raise RetryRequested
         try:
             task.result()

@@ -2,9 +2,7 @@
 
 from alembic import context
 
-import kinfolk.kit.inbox
-import kinfolk.kit.ledger  # these have tables, and are no module's
-import kinfolk.kit.schedule  # noqa: F401
+import kinfolk.kit.tables  # noqa: F401  # these are no module's
 from kinfolk.app import MODULES
 from kinfolk.kit.migrate import run_migrations
 

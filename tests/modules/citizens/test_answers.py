@@ -1,3 +1,4 @@
+import struct
 import time
 from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -25,24 +26,33 @@ TODAY = date(2024, 2, 29)
 BIRTHS = st.lists(st.dates(max_value=TODAY - timedelta(1)), min_size=1, max_size=250)
 
 
+def packed(births: list[date]) -> bytes:
+    """As PostgreSQL's date_send packs dates, asyncpg having sent the first of all days as -infinity."""
+    days = [-(2**31) if birth == date.min else (birth - date(2000, 1, 1)).days for birth in births]
+    return b"".join(struct.pack(">i", number) for number in days)
+
+
 @settings(deadline=None)
 @given(st.dictionaries(st.text(min_size=1, max_size=3), BIRTHS), st.dates(TODAY, date(2028, 3, 1)))
 def test_percentiles_are_those_of_numpy(towns: dict[str, list[date]], today: date) -> None:
     ages = {town: [full_years(birth, today) for birth in births] for town, births in towns.items()}
-    births_by_town = [(town, [birth.toordinal() for birth in births]) for town, births in towns.items()]
+    births_by_town = [(town, packed(births)) for town, births in towns.items()]
     assert age_percentiles(births_by_town, today) == [
         TownPercentiles(town, *(by_numpy(ages[town], percent) for percent in (50, 75, 99))) for town in sorted(towns)
     ]
 
 
 def test_percentiles_by_hand() -> None:
-    def aged(*years: int) -> list[int]:
-        return [TODAY.replace(year=TODAY.year - age, day=1).toordinal() for age in years]
+    def aged(*years: int) -> bytes:
+        return packed([TODAY.replace(year=TODAY.year - age, day=1) for age in years])
 
     assert age_percentiles([], TODAY) == []
     assert age_percentiles([("B", aged(7)), ("A", aged(30, 10, 10, 10))], TODAY) == [
         TownPercentiles("A", 10.0, 15.0, 29.4),
         TownPercentiles("B", 7.0, 7.0, 7.0),
+    ]
+    assert age_percentiles([("A", packed([date.min, TODAY]))], TODAY) == [
+        TownPercentiles("A", 1011.5, 1517.25, 2002.77)
     ]
 
 
@@ -102,7 +112,7 @@ def test_answers_of_ten_thousand_citizens_take_a_fraction_of_a_second() -> None:
     ties = [(low, (low * 7 + step) % 10_000) for low in range(10_000) for step in (1, 2)]
     start = time.process_time()
     presents = presents_by_month(months, ties)
-    age_percentiles([("Town", [1 + 7 * number % 700_000 for number in range(10_000)])], TODAY)
+    age_percentiles([("Town", packed([date.fromordinal(1 + 7 * number) for number in range(10_000)]))], TODAY)
     assert time.process_time() - start < 1
     assert sum(each.presents for buying in presents.values() for each in buying) == 40_000 - sum(
         a == b for a, b in ties

@@ -46,7 +46,7 @@ def kinfolk(*words: str, **how: Any) -> subprocess.Popen[bytes]:
 
 
 def finished(process: subprocess.Popen[bytes], given: bytes | None = None) -> tuple[int, str, str]:
-    out, err = process.communicate(given, timeout=30)
+    out, err = process.communicate(given, timeout=60)
     return process.returncode, out.decode(), (err or b"").decode()
 
 
@@ -91,7 +91,7 @@ def test_generate_ends_quietly_when_the_reader_has_seen_enough() -> None:
     assert process.stderr is not None
     assert process.stdout.read(10) == b'{"citizens'
     process.stdout.close()
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     with process.stderr:
         assert process.stderr.read() == b""
 
@@ -249,7 +249,7 @@ def test_a_service_that_went_away_is_lost_not_missing(
             target=lambda: codes.append(import_register(str(register), client=ClientSettings(api_url=service.url)))
         )
         sending.start()
-        assert service.has_heard.wait(10)
+        assert service.has_heard.wait(60)
     # The server is gone before the first pause is over.
     sending.join(10)
     out, err = capsys.readouterr()
@@ -313,7 +313,7 @@ def test_a_terminal_sees_a_bar(register: Path, status: int) -> None:
 def test_ctrl_c_ends_without_a_traceback(register: Path) -> None:
     with scripted_service(Stall()) as service:
         process = kinfolk("import", str(register), "--api-url", service.url)
-        assert service.has_heard.wait(20)
+        assert service.has_heard.wait(60)
         process.send_signal(signal.SIGINT)
         code, out, err = finished(process)
     assert (code, out) == (130, "")

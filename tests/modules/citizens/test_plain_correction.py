@@ -1,6 +1,8 @@
 """Corrections that leave the ties go together: each has its own answer and edition, and none the fate of another."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -13,7 +15,7 @@ from kinfolk.kit.sql import Statement
 from kinfolk.modules.citizens import plain_correction
 from kinfolk.modules.citizens.plain_correction import CORRECTED_CITIZENS, PlainCorrection, corrections_in
 
-SECONDS = 0.4
+LOCK = 22_11_2026
 
 
 def version(answer: httpx.Response) -> int:
@@ -31,8 +33,8 @@ class Altered(Statement):
             self.text = self.text.replace(before, after)
 
 
-SLOW = ("FOR UPDATE SKIP LOCKED", f"AND pg_sleep({SECONDS})::text = '' FOR UPDATE SKIP LOCKED")
-"""Between what the statement sees and what it locks there is time for others."""
+SLOW = ("FOR UPDATE SKIP LOCKED", f"AND pg_advisory_xact_lock_shared({LOCK})::text = '' FOR UPDATE SKIP LOCKED")
+"""Between what the statement sees and what it locks there is time for others: as long as a test holds the lock."""
 CARELESS = ("free.version = (SELECT", "0 < (SELECT")
 
 
@@ -113,13 +115,28 @@ async def test_one_refused_among_others(client: httpx.AsyncClient) -> None:
     assert await listed(client, import_id) == [a_citizen(1, name="New"), a_citizen(2), a_citizen(3, name="New")]
 
 
-async def late_tie(client: httpx.AsyncClient) -> list[list[int]]:
+@asynccontextmanager
+async def held_up(db: Database) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """The lock of slow statements; what is given waits until one of them waits for it."""
+
+    async def one_waits() -> None:
+        async with asyncio.timeout(60):
+            while not await waiting_for_locks(db):
+                await asyncio.sleep(0.01)
+
+    async with db.transaction() as conn:
+        await conn.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
+        yield one_waits
+
+
+async def late_tie(client: httpx.AsyncClient, db: Database) -> list[list[int]]:
     """Tie a citizen between what a plain correction sees and what it locks: the relatives of both answers."""
     import_id = await add(client, a_family(_1=[], _2=[]))
-    plain = patching(client, import_id, 1, name="New")
-    await asyncio.sleep(SECONDS / 2)
-    tied = await patching(client, import_id, 2, relatives=[1])
-    assert not plain.done()
+    async with held_up(db) as one_waits:
+        plain = patching(client, import_id, 1, name="New")
+        await one_waits()
+        tied = await patching(client, import_id, 2, relatives=[1])
+        assert not plain.done()
     answers = [await plain, tied]
     assert sorted(map(version, answers)) == [2, 3]
     answers.sort(key=version)
@@ -127,15 +144,15 @@ async def late_tie(client: httpx.AsyncClient) -> list[list[int]]:
 
 
 @pytest.mark.usefixtures("slow")
-async def test_what_was_changed_since_it_looked_is_looked_at_again(client: httpx.AsyncClient) -> None:
-    assert await late_tie(client) == [[1], [2]]
+async def test_what_was_changed_since_it_looked_is_looked_at_again(client: httpx.AsyncClient, db: Database) -> None:
+    assert await late_tie(client, db) == [[1], [2]]
 
 
 async def test_without_the_comparison_an_answer_is_stale(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plain_correction, "CORRECTED_CITIZENS", Altered(CORRECTED_CITIZENS, SLOW, CARELESS))
-    assert await late_tie(client) == [[1], []]
+    assert await late_tie(client, db) == [[1], []]
 
 
 async def waiting_for_locks(db: Database) -> int:
@@ -161,12 +178,14 @@ async def test_those_of_a_held_import_wait_together(client: httpx.AsyncClient, d
 
 
 @pytest.mark.usefixtures("slow")
-async def test_who_hangs_up_takes_nobody_along(client: httpx.AsyncClient) -> None:
+async def test_who_hangs_up_takes_nobody_along(client: httpx.AsyncClient, db: Database) -> None:
     import_id = await add(client, [a_citizen(number) for number in range(4)])
-    tasks = [patching(client, import_id, number, name="New") for number in range(3)]
-    await asyncio.sleep(SECONDS / 4)
-    tasks.append(patching(client, import_id, 3, name="New"))
-    tasks[0].cancel()
+    async with held_up(db) as one_waits:
+        tasks = [patching(client, import_id, number, name="New") for number in range(3)]
+        await one_waits()
+        tasks.append(patching(client, import_id, 3, name="New"))
+        tasks[0].cancel()
+        await asyncio.wait([tasks[0]])
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(answers[0], asyncio.CancelledError)
     assert [version(answer) for answer in answers[1:] if isinstance(answer, httpx.Response)] == [3, 4, 5]
@@ -175,14 +194,16 @@ async def test_who_hangs_up_takes_nobody_along(client: httpx.AsyncClient) -> Non
 @pytest.mark.usefixtures("slow")
 async def test_a_lost_connection_is_told_to_everybody_in_the_round(client: httpx.AsyncClient, db: Database) -> None:
     import_id = await add(client, [a_citizen(number) for number in range(4)])
-    tasks = [patching(client, import_id, number, name="New") for number in range(3)]
-    await asyncio.sleep(SECONDS / 4)
-    tasks.append(patching(client, import_id, 3, name="New"))
-    async with db.connection() as conn:
-        await conn.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()"
-        )
+    async with held_up(db) as one_waits:
+        tasks = [patching(client, import_id, number, name="New") for number in range(3)]
+        await one_waits()
+        tasks.append(patching(client, import_id, 3, name="New"))
+        async with db.connection() as conn:
+            await conn.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        await asyncio.wait(tasks[:3])
     *lost, later = await asyncio.gather(*tasks)
     assert [refusal(answer) for answer in lost] == [(503, "database-away")] * 3
     assert version(later) == 2

@@ -108,7 +108,7 @@ async def test_it_is_removed_only_as_it_was_seen(client: httpx.AsyncClient, db: 
 async def waits(db: Database, work: Awaitable[httpx.Response]) -> "asyncio.Task[httpx.Response]":
     """Begin the work; returns when it waits for somebody else's lock."""
     task = asyncio.ensure_future(work)
-    async with db.connection() as conn, asyncio.timeout(10):
+    async with db.connection() as conn, asyncio.timeout(60):
         while not await conn.fetchval(WAITING):
             assert not task.done(), "it did not wait"
             await asyncio.sleep(0.01)

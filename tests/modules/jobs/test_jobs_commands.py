@@ -44,10 +44,10 @@ def said(capsys: pytest.CaptureFixture[str], service_url: str, *words: str) -> t
 def test_up_does_what_is_owed_and_the_commands_tell(
     service: Service, pg_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "ready role=work pid=" in service.log
-    assert "ready role=schedule pid=" in service.log
+    service.says("^ready role=work pid=")
+    service.says("^ready role=schedule pid=")
     job_id = owed(pg_url)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while (shown := said(capsys, service.url, "show", str(job_id)))[0] == 0 and json.loads(shown[1])[
         "status"
     ] != "done":
@@ -68,7 +68,7 @@ def test_up_does_what_is_owed_and_the_commands_tell(
     code, out, _ = said(capsys, service.url, "list", "--status", "done", "--kind", "jobs.forget")
     assert code == 0
     assert out.splitlines()[0].split()[:5] == [str(job_id), "done", "jobs.forget", "attempts", "1"]
-    assert f"event=job name=jobs.forget job_id={job_id} attempt=1 outcome=done" in service.log
+    service.says(f"event=job name=jobs.forget job_id={job_id} attempt=1 outcome=done")
 
 
 def test_one_that_waits_is_cancelled(service: Service, pg_url: str, capsys: pytest.CaptureFixture[str]) -> None:

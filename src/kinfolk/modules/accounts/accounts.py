@@ -14,7 +14,8 @@ from kinfolk.kit.auth import Role, Tokens
 from kinfolk.kit.db import Connection
 from kinfolk.kit.log import note
 from kinfolk.kit.passwords import Passwords
-from kinfolk.kit.sql import Moment, moment, param, sql
+from kinfolk.kit.sql import moment, param, sql
+from kinfolk.kit.statement import Moment
 from kinfolk.kit.tokens import USER_ROLE
 from kinfolk.modules.accounts.tables import users
 

@@ -3,7 +3,7 @@
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Identity, Index, Integer, LargeBinary, Table, Text, func
 from sqlalchemy.sql.expression import true
 
-from kinfolk.kit.db import metadata
+from kinfolk.kit.sql import metadata
 from kinfolk.kit.tokens import USER_ROLE
 
 users = Table(

@@ -8,6 +8,7 @@ MODULE = Module(
     routes="kinfolk.modules.citizens.api:ROUTES",
     lanes="kinfolk.modules.citizens.messages:LANES",
     tables="kinfolk.modules.citizens.tables",
+    statements="kinfolk.modules.citizens.statements",
     is_at_root=True,
     commands={
         "import": "kinfolk.modules.citizens.commands:import_register",

@@ -3,10 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from struct import unpack
 
 from msgspec import Struct
 
 MONTHS = range(1, 13)
+DAY_ZERO = date(2000, 1, 1).toordinal()
+DAY_BYTES = 4
 
 
 class TownPercentiles(Struct, frozen=True, gc=False):
@@ -30,27 +33,32 @@ def full_years(birth: date, today: date) -> int:
     return today.year - birth.year - ((today.month, today.day) < (birth.month, birth.day))
 
 
-def age_percentiles(births: Iterable[tuple[str, list[int]]], today: date) -> list[TownPercentiles]:
+def age_percentiles(births: Iterable[tuple[str, bytes]], today: date) -> list[TownPercentiles]:
     """The towns in order of their names, from each town and when its citizens were born, in any order.
 
-    A birth is the number of its day as in `date.fromordinal`; there is at least one. The lists are sorted in place.
+    Births, of which there is at least one, are packed as PostgreSQL's `date_send` packs dates, see `day`.
     """
     percentiles = []
-    for town, ordinals in sorted(births):
-        ordinals.sort(reverse=True)  # the later born, the younger
-        percentiles.append(TownPercentiles(town, *(percentile(ordinals, percent, today) for percent in (50, 75, 99))))
+    for town, packed in sorted(births):
+        days = sorted(unpack(f">{len(packed) // DAY_BYTES}i", packed), reverse=True)  # the later born, the younger
+        percentiles.append(TownPercentiles(town, *(percentile(days, percent, today) for percent in (50, 75, 99))))
     return percentiles
 
 
-def percentile(ordinals: Sequence[int], percent: int, today: date) -> float:
+def day(number: int) -> date:
+    """A day that PostgreSQL counts from 1 January 2000; the least of all numbers is -infinity, Python's first day."""
+    return date.fromordinal(max(1, DAY_ZERO + number))
+
+
+def percentile(days: Sequence[int], percent: int, today: date) -> float:
     """Of the ages of those born on these days, the youngest first, as `numpy.percentile` in its method "linear".
 
     Hyndman and Fan's definition 7: the value at position (n - 1) · percent / 100 counted from 0, on the straight line
     between its neighbours. Between whole ages that is a whole number of hundredths: nothing is left to round.
     """
-    position, hundredths = divmod((len(ordinals) - 1) * percent, 100)
-    below = full_years(date.fromordinal(ordinals[position]), today)
-    above = full_years(date.fromordinal(ordinals[position + 1]), today) if hundredths else below
+    position, hundredths = divmod((len(days) - 1) * percent, 100)
+    below = full_years(day(days[position]), today)
+    above = full_years(day(days[position + 1]), today) if hundredths else below
     return (100 * below + hundredths * (above - below)) / 100
 
 

@@ -2,112 +2,22 @@
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    CompoundSelect,
-    and_,
-    any_,
-    delete,
-    func,
-    insert,
-    select,
-    union_all,
-    update,
-)
-from sqlalchemy.dialects.postgresql import ARRAY
-
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection
 from kinfolk.kit.log import note
 from kinfolk.kit.problems import BadPlace
-from kinfolk.kit.sql import param, sql
-from kinfolk.modules.citizens.imports import SHOWN_COLUMNS, Edition, as_shown, find_edition
+from kinfolk.modules.citizens.imports import Edition, as_shown, find_edition
 from kinfolk.modules.citizens.kinship import tie_changes
 from kinfolk.modules.citizens.register import Citizen, Correction, InvalidCitizens
-from kinfolk.modules.citizens.tables import citizens, imports, ties
+from kinfolk.modules.citizens.statements import (
+    CORRECTABLE,
+    CORRECTED_CITIZEN,
+    KNOWN_CITIZENS,
+    NEW_TIES,
+    RELATIVES_OF_CITIZEN,
+)
 
-_IMPORT = param("import_id")
-_CITIZEN = param("citizen_id")
-_IDS = param("citizen_ids", ARRAY(BigInteger))
-_ENDED_IDS = param("ended_ids", ARRAY(BigInteger))
-
-_NO_CHANGE = {column.name: None for column in citizens.columns if not column.primary_key}
-_THIS_CITIZEN = and_(citizens.c.import_id == _IMPORT, citizens.c.citizen_id == _CITIZEN)
-_CHANGED = {
-    column: func.coalesce(param(column.name, column.type), column)
-    for column in citizens.columns
-    if not column.primary_key
-}
-
-
-def relatives_of(import_id: ColumnElement[int], citizen_id: ColumnElement[int]) -> CompoundSelect[int]:
-    """Selects the ids of a citizen's relatives, ascending. Each end is looked up by itself, so by its own index."""
-    as_low = select(ties.c.high_id.label("relative_id")).where(
-        ties.c.import_id == import_id, ties.c.low_id == citizen_id
-    )
-    as_high = select(ties.c.low_id).where(
-        ties.c.import_id == import_id, ties.c.high_id == citizen_id, ties.c.low_id < citizen_id
-    )
-    both = union_all(as_low.correlate_except(ties), as_high.correlate_except(ties))
-    return both.order_by("relative_id")
-
-
-_RELATIVES = relatives_of(_IMPORT, _CITIZEN)
-RELATIVES_OF_CITIZEN = sql(_RELATIVES)
-# Taking the row of the import makes changes to its citizens serial, and gives the new version. It is taken before the
-# citizen's, for that needs its columns; and not at all where there is no such citizen.
-_TAKEN = (
-    update(imports)
-    .where(imports.c.import_id == _IMPORT, select(citizens.c.citizen_id).where(_THIS_CITIZEN).exists())
-    .values(version=imports.c.version + 1)
-    .returning(imports.c.import_id, imports.c.version, imports.c.created_at)
-    .cte("taken")
-)
-_CORRECTED = (
-    update(citizens)
-    .where(_THIS_CITIZEN, citizens.c.import_id == _TAKEN.c.import_id)
-    .values(_CHANGED)
-    .returning(_TAKEN.c.version, _TAKEN.c.created_at, *SHOWN_COLUMNS)
-    .cte("corrected")
-)
-# The relatives and the version seen are those of the moment when the statement began, before it had to wait.
-_SEEN = select(imports.c.version).where(imports.c.import_id == _IMPORT).scalar_subquery()
-CORRECTED_CITIZEN = sql(
-    select(_CORRECTED, func.array(_RELATIVES.scalar_subquery()), _SEEN.label("seen")).select_from(_CORRECTED)
-)
-KNOWN_CITIZENS = sql(
-    select(citizens.c.citizen_id).where(citizens.c.import_id == _IMPORT, citizens.c.citizen_id == any_(_IDS))
-)
-# Each end by itself, as above.
-_ENDED_AS_LOW = (
-    delete(ties)
-    .where(ties.c.import_id == _IMPORT, ties.c.low_id == _CITIZEN, ties.c.high_id == any_(_ENDED_IDS))
-    .cte("ended_as_low")
-)
-_ENDED_AS_HIGH = (
-    delete(ties)
-    .where(
-        ties.c.import_id == _IMPORT,
-        ties.c.high_id == _CITIZEN,
-        ties.c.low_id == any_(_ENDED_IDS),
-        ties.c.low_id < _CITIZEN,
-    )
-    .cte("ended_as_high")
-)
-NEW_TIES = sql(
-    insert(ties)
-    .from_select(
-        ["import_id", "low_id", "high_id"],
-        select(
-            citizens.c.import_id,
-            func.least(citizens.c.citizen_id, _CITIZEN),
-            func.greatest(citizens.c.citizen_id, _CITIZEN),
-        ).where(citizens.c.import_id == _IMPORT, citizens.c.citizen_id == any_(_IDS)),
-    )
-    .returning(ties.c.low_id)
-    .add_cte(_ENDED_AS_LOW, _ENDED_AS_HIGH)
-)
+_NO_CHANGE = dict.fromkeys(CORRECTABLE)
 
 
 class NoSuchCitizen(problems.NotFound):

@@ -7,14 +7,10 @@ from mmap import mmap
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Date, any_, delete, func, insert, literal_column, select
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection, copy
 from kinfolk.kit.log import note
-from kinfolk.kit.sql import param, sql
 from kinfolk.modules.citizens.register import (
     Citizen,
     Register,
@@ -22,60 +18,21 @@ from kinfolk.modules.citizens.register import (
     glance_at_register,
     read_register,
 )
-from kinfolk.modules.citizens.tables import citizens, idempotent_imports, imports, ties
+from kinfolk.modules.citizens.statements import (
+    CITIZEN_COLUMNS,
+    CITIZENS_OF_IMPORT,
+    EDITIONS_OF_IMPORTS,
+    FIRST_OF_KEY,
+    FORGOTTEN_KEYS,
+    NEW_IMPORT_ID,
+    REMOVED_IMPORT,
+    TIE_COLUMNS,
+    TIES_OF_IMPORT,
+)
 
-CITIZEN_COLUMNS = tuple(column.name for column in citizens.columns)
-TIE_COLUMNS = tuple(column.name for column in ties.columns)
 KEYS_REMEMBERED = timedelta(days=1)
 as_shown: Callable[..., Citizen] = Citizen
-"""A citizen of SHOWN_COLUMNS and the list of relatives."""
-
-# asyncpg sends 1 January of the year 1, which is Python's first day, as "-infinity"; so that is how it is stored.
-BIRTH_DATE = func.greatest(citizens.c.birth_date, literal_column("date '0001-01-01'"), type_=Date)
-# A citizen's own fields as the contract orders them, the date as it writes it.
-SHOWN_COLUMNS = (
-    citizens.c.citizen_id,
-    citizens.c.town,
-    citizens.c.street,
-    citizens.c.building,
-    citizens.c.apartment,
-    citizens.c.name,
-    func.to_char(BIRTH_DATE, "DD.MM.YYYY"),
-    citizens.c.gender,
-)
-
-NEW_IMPORT_ID = sql(insert(imports).values(version=1, owner_id=param("owner_id")).returning(imports.c.import_id))
-EDITIONS_OF_IMPORTS = sql(
-    select(imports.c.import_id, imports.c.version, imports.c.created_at, imports.c.owner_id).where(
-        imports.c.import_id == any_(param("import_ids", ARRAY(BigInteger)))
-    )
-)
-CITIZENS_OF_IMPORT = sql(
-    select(*SHOWN_COLUMNS).where(citizens.c.import_id == param("import_id")).order_by(citizens.c.citizen_id)
-)
-TIES_OF_IMPORT = sql(
-    select(ties.c.low_id, ties.c.high_id)
-    .where(ties.c.import_id == param("import_id"))
-    .order_by(ties.c.low_id, ties.c.high_id)
-)
-# An update that changes nothing waits for whoever came first with the key, and returns what stands there.
-FIRST_OF_KEY = sql(
-    postgresql.insert(idempotent_imports)
-    .values(key=param("key"), body_sha256=param("body_sha256"), import_id=param("import_id"))
-    .on_conflict_do_update(index_elements=["key"], set_={"key": idempotent_imports.c.key})
-    .returning(idempotent_imports.c.import_id, idempotent_imports.c.body_sha256)
-)
-# Those that somebody else is just forgetting are left to him: nobody waits here, so nobody can wait in a circle.
-FORGOTTEN_KEYS = sql(
-    delete(idempotent_imports).where(
-        idempotent_imports.c.key.in_(
-            select(idempotent_imports.c.key)
-            .where(idempotent_imports.c.created_at < func.now() - KEYS_REMEMBERED)
-            .with_for_update(skip_locked=True)
-        )
-    )
-)
-REMOVED_IMPORT = sql(delete(imports).where(imports.c.import_id == param("import_id")))
+"""A citizen of a row of CITIZENS_OF_IMPORT and the list of relatives."""
 
 
 class NoSuchImport(problems.NotFound):
@@ -156,7 +113,7 @@ async def add_import(
 
 async def _first_import(conn: Connection, once: Once, import_id: int) -> int:
     """The import that the key stands for: this one, if nobody came with the key before."""
-    await FORGOTTEN_KEYS.execute(conn)
+    await FORGOTTEN_KEYS.execute(conn, kept=KEYS_REMEMBERED)
     row = await FIRST_OF_KEY.fetchrow(conn, key=once.key, body_sha256=once.body_sha256, import_id=import_id)
     assert row is not None, "an upsert without a condition returns its row"
     first_id, body_sha256 = row

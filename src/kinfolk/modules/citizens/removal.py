@@ -2,22 +2,10 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import delete
-
 from kinfolk.kit.db import Connection
 from kinfolk.kit.log import note
-from kinfolk.kit.sql import param, sql
 from kinfolk.modules.citizens.imports import Edition, NoSuchImport
-from kinfolk.modules.citizens.tables import citizens, idempotent_imports, imports, ties
-
-_IMPORT = param("import_id")
-
-LAST_EDITION = sql(
-    delete(imports).where(imports.c.import_id == _IMPORT).returning(imports.c.version, imports.c.created_at)
-)
-REMOVED_TIES = sql(delete(ties).where(ties.c.import_id == _IMPORT))
-REMOVED_CITIZENS = sql(delete(citizens).where(citizens.c.import_id == _IMPORT))
-REMOVED_KEY = sql(delete(idempotent_imports).where(idempotent_imports.c.import_id == _IMPORT))
+from kinfolk.modules.citizens.statements import LAST_EDITION, REMOVED_CITIZENS, REMOVED_KEY, REMOVED_TIES
 
 
 async def remove_import(conn: Connection, import_id: int, check: Callable[[Edition], None]) -> None:

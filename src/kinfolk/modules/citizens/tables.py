@@ -17,7 +17,7 @@ from sqlalchemy import (
     func,
 )
 
-from kinfolk.kit.db import metadata
+from kinfolk.kit.sql import metadata
 
 # The row of an import is the lock and the version of its citizens.
 imports = Table(

@@ -8,5 +8,6 @@ MODULE = Module(
     routes="kinfolk.modules.jobs.api:ROUTES",
     jobs="kinfolk.modules.jobs.forgetting:JOBS",
     ticks="kinfolk.modules.jobs.forgetting:TICKS",
+    statements="kinfolk.modules.jobs.statements",
     commands={"jobs": "kinfolk.modules.jobs.commands:app"},
 )

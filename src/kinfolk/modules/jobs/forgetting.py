@@ -3,42 +3,14 @@
 from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
-from sqlalchemy import DateTime, and_, delete, func, or_, select
 
 from kinfolk.kit.db import Connection
 from kinfolk.kit.jobs import job
-from kinfolk.kit.ledger import jobs
-from kinfolk.kit.schedule import Tick, ticks
-from kinfolk.kit.sql import param, sql
+from kinfolk.kit.schedule import Tick
+from kinfolk.modules.jobs.statements import FORGOTTEN
 
 KEPT = timedelta(days=30)
 FAILED_KEPT = timedelta(days=365)
-
-_before = param("before", DateTime(timezone=True))
-_failed_before = param("failed_before", DateTime(timezone=True))
-_newer = ticks.alias("newer")
-_old_jobs = (
-    delete(jobs)
-    .where(or_(jobs.c.ended_at < _failed_before, and_(jobs.c.ended_at < _before, jobs.c.status != "failed")))
-    .returning(jobs.c.job_id)
-    .cte()
-)
-# The newest of each name stays: by it a scheduler knows what was missed.
-_old_ticks = (
-    delete(ticks)
-    .where(
-        ticks.c.due_at < _before,
-        select(_newer.c.name).where(_newer.c.name == ticks.c.name, _newer.c.due_at > ticks.c.due_at).exists(),
-    )
-    .returning(ticks.c.name)
-    .cte()
-)
-FORGOTTEN = sql(
-    select(
-        select(func.count()).select_from(_old_jobs).scalar_subquery(),
-        select(func.count()).select_from(_old_ticks).scalar_subquery(),
-    )
-)
 
 
 class Forgotten(Struct, frozen=True):

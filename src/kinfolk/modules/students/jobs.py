@@ -3,34 +3,13 @@
 from collections.abc import Sequence
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, any_, func, select, update
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit.db import Connection
 from kinfolk.kit.jobs import job
 from kinfolk.kit.schedule import Tick
-from kinfolk.kit.sql import param, sql
-from kinfolk.modules.students.tables import students
+from kinfolk.modules.students.statements import NEXT_ACTIVE, TOUCHED, WELCOMED
 
 MOST_TOUCHED_AT_ONCE = 1_000
-
-WELCOMED = sql(
-    update(students)
-    .where(students.c.student_id == param("student_id"), students.c.welcomed_at.is_(None))
-    .values(welcomed_at=func.now())
-)
-NEXT_ACTIVE = sql(
-    select(students.c.student_id)
-    .where(students.c.is_active, students.c.student_id > param("above"))
-    .order_by(students.c.student_id)
-    .limit(MOST_TOUCHED_AT_ONCE)
-    .with_for_update(skip_locked=True)
-)
-TOUCHED = sql(
-    update(students)
-    .where(students.c.student_id == any_(param("numbers", ARRAY(BigInteger))))
-    .values(updated_at=func.now())
-)
 
 
 class Touched(Struct):
@@ -52,7 +31,7 @@ async def touch(conn: Connection, *, above: int = 0) -> Touched:
 
     Who is locked is being changed anyway, and waits for nobody.
     """
-    numbers = [row[0] for row in await NEXT_ACTIVE.fetch(conn, above=above)]
+    numbers = [row[0] for row in await NEXT_ACTIVE.fetch(conn, above=above, limit=MOST_TOUCHED_AT_ONCE)]
     if len(numbers) == MOST_TOUCHED_AT_ONCE:
         await touch.later(conn, above=numbers[-1])
     failed = await _touch(conn, numbers)

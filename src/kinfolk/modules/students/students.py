@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
-from sqlalchemy import BigInteger, Text, any_, func, insert, select, update
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection
 from kinfolk.kit.log import Origin
-from kinfolk.kit.sql import Moment, moment, param, sql
+from kinfolk.kit.statement import Moment
 from kinfolk.modules.students.jobs import welcome
-from kinfolk.modules.students.tables import students
+from kinfolk.modules.students.statements import ACTIVE, ADDED, AMONG, REMOVED, RENAMED
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
 
@@ -42,32 +40,6 @@ class Page(Struct, frozen=True, forbid_unknown_fields=True):
 
     limit: Annotated[int, Meta(ge=1, le=1_000, description="How many at the most.")] = 100
     after: Annotated[int, Meta(ge=0, le=2**63 - 1, description="The id of the last one already seen.")] = 0
-
-
-COLUMNS = (
-    students.c.student_id,
-    students.c.name,
-    students.c.is_active,
-    moment(students.c.created_at),
-    moment(students.c.updated_at),
-)
-IS_MEANT = students.c.student_id == param("student_id")
-ADDED = sql(
-    insert(students)
-    .from_select([students.c.name], select(func.unnest(param("names", ARRAY(Text)))))
-    .returning(*COLUMNS)
-)
-AMONG = sql(select(*COLUMNS).where(students.c.student_id == any_(param("numbers", ARRAY(BigInteger)))))
-ACTIVE = sql(
-    select(*COLUMNS)
-    .where(students.c.is_active, students.c.student_id > param("after"))
-    .order_by(students.c.student_id)
-    .limit(param("limit"))
-)
-RENAMED = sql(update(students).where(IS_MEANT).values(name=param("name"), updated_at=func.now()).returning(*COLUMNS))
-REMOVED = sql(
-    update(students).where(IS_MEANT).values(is_active=False, updated_at=func.now()).returning(students.c.student_id)
-)
 
 
 async def add_students(conn: Connection, new: Sequence[tuple[NewStudent, Origin]]) -> list[Student]:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Identity, Table, Text, func
 
-from kinfolk.kit.db import metadata
+from kinfolk.kit.sql import metadata
 
 students = Table(
     "students",

@@ -1,0 +1,62 @@
+"""Where the kit keeps jobs, ticks, and which messages had their effect."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Enum,
+    Integer,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    false,
+    func,
+)
+
+from kinfolk.kit.sql import metadata
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column(
+        "status",
+        Enum("queued", "running", "done", "failed", "cancelled", name="job_status"),
+        nullable=False,
+        server_default="queued",
+    ),
+    Column("arguments", JSON, nullable=False),
+    Column("request_id", Text),
+    Column("by", Text),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("accidents", Integer, nullable=False, server_default="0"),
+    Column("is_unwanted", Boolean, nullable=False, server_default=false()),
+    Column("progress_done", BigInteger),
+    Column("progress_total", BigInteger),
+    Column("result", JSON),
+    Column("error", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("started_at", DateTime(timezone=True)),
+    Column("ended_at", DateTime(timezone=True)),
+)
+
+
+ticks = Table(
+    "ticks",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("job_id", BigInteger),
+    PrimaryKeyConstraint("name", "due_at"),
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("consumer", Text, primary_key=True),
+    Column("message_id", Text, primary_key=True),
+    Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
+)
