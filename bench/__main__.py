@@ -14,7 +14,7 @@ from shutil import rmtree
 
 import msgspec
 
-from bench import growth, large_documents, report
+from bench import flows, growth, large_documents, report
 from bench.chart import as_svg
 from bench.client import Connection, ask_together
 from bench.layers import PATH, REQUESTS_A_BATCH
@@ -37,6 +37,9 @@ def main() -> None:
         machine, megabytes, results = _operations(wanted, folder)
     with _open_folder() as folder:
         layers = report.Layers(_layers_in_process(folder, wanted.rounds), _layers_over_http(folder, wanted.rounds))
+    with _open_folder() as folder:
+        _say("jobs, messages, students")
+        flowing = flows.measure(folder, wanted.rounds, wanted.flow)
     run = report.Run(
         started=started.replace(microsecond=0),
         seconds=round(time.monotonic() - begun),
@@ -48,7 +51,8 @@ def main() -> None:
         megabytes=megabytes,
         results=results,
         layers=layers,
-        rows=report.rows(results, megabytes, layers),
+        flows=flowing,
+        rows=[*report.rows(results, megabytes, layers), *flowing.rows()],
     )
     text = report.as_markdown(run)
     print(text)
@@ -66,6 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--citizens", type=int, default=10_000, help="in a register")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--imports", type=int, default=1_000, help="in the grown database; 0: leave it out")
+    parser.add_argument("--flow", type=int, default=flows.MANY, help="jobs and messages in a round")
     parser.add_argument("--json", type=Path, default=report.REPOSITORY / "bench/results/latest.json")
     parser.add_argument("--page", type=Path, default=PAGE, help="the chart goes beside it, as .svg")
     return parser.parse_args()

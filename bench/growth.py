@@ -20,7 +20,7 @@ from bench.operations import OURS, Comparison, Experiment, Service
 from bench.rounds import Contender
 from bench.servers import kinfolk_api
 from kinfolk.kit.migrate import upgrade
-from kinfolk.modules.citizens.imports import CITIZEN_COLUMNS, TIE_COLUMNS
+from kinfolk.modules.citizens.statements import CITIZEN_COLUMNS, TIE_COLUMNS
 
 COPIERS = 2
 ONE_OVER_HTTP_IN = 10

@@ -11,8 +11,8 @@ import asyncpg
 import msgspec
 import uvloop
 
-from kinfolk.modules.citizens.imports import CITIZEN_COLUMNS, TIE_COLUMNS
 from kinfolk.modules.citizens.register import Register
+from kinfolk.modules.citizens.statements import CITIZEN_COLUMNS, TIE_COLUMNS
 
 T = TypeVar("T")
 

@@ -11,6 +11,7 @@ import msgspec
 import psutil  # type: ignore[import-untyped]
 
 from bench.bars import Bar, Row, Unit
+from bench.flows import Flows
 from bench.operations import OURS, Comparison
 from bench.rounds import Figures
 
@@ -63,6 +64,7 @@ class Run(msgspec.Struct):
     megabytes: Megabytes
     results: list[Result]
     layers: Layers
+    flows: Flows
     rows: list[Row]
     """The table: what is derived from all of the above."""
 

@@ -68,6 +68,15 @@ def kinfolk_api(pg_url: str, log: Path, *more: str) -> Iterator[tuple[str, int]]
 
 
 @contextmanager
+def role(product: str, name: str, log: Path, *words: str) -> Iterator[int]:
+    """`kinfolk NAME`, or that of another product: its pid, once it is ready."""
+    log.unlink(missing_ok=True)
+    with _python([product, name, *words, "--log-level", "info", "--log-format", "logfmt"], log) as process:
+        _wait(process, log, lambda: "ready role=" in log.read_text())
+        yield process.pid
+
+
+@contextmanager
 def layer_server(form: str, log: Path) -> Iterator[tuple[str, int]]:
     """A form of the application that `bench.layers` knows: its URL and its pid."""
     with _python(["bench.layers", form], log) as process:

@@ -30,8 +30,8 @@ from tests.rabbit_node import VHOSTS, end_rabbit, shared_rabbit
 from tests.redis_server import RedisServer
 from tests.running import Service
 
-OF_ANOTHER_RUN = "TESTS_POSTGRES"
-"""The variable that names the servers to use, as JSON, where a test runs tests."""
+OF_THIS_RUN = "TESTS_POSTGRES"
+"""The variable that tells a run of tests, begun by a test, of the servers that are there; as JSON."""
 LONGEST = ["test_new_module", "test_bench", "test_messages_faults", "test_commands_in_docs", "test_hostile_input"]
 SERVERS: dict[str, Path | None] = {"embedded": None, "debian15": DEBIAN_15}
 
@@ -45,7 +45,8 @@ class Servers:
         self.pid = os.getpid()
         self.running: list[EmbeddedPostgres] = []
         self.template = f"template_{self.pid}"
-        self.urls: dict[str, str] = json.loads(os.environ.get(OF_ANOTHER_RUN, "{}")) or self._start()
+        self.urls: dict[str, str] = json.loads(os.environ.get(OF_THIS_RUN, "{}")) or self._start()
+        os.environ[OF_THIS_RUN] = json.dumps(self.urls)
         for url in self.urls.values():
             run_sql(url, f"CREATE DATABASE {self.template}")
             upgrade(renamed(url, self.template))

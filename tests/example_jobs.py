@@ -3,10 +3,12 @@
 import asyncio
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from kinfolk.kit import problems, schedule, worker
-from kinfolk.kit.db import Connection, Database
+from kinfolk.kit.db import Connection, Database, DatabaseAway
 from kinfolk.kit.jobs import job, progress
 from kinfolk.kit.process import Child, Supervisor
 from kinfolk.kit.role import role
@@ -14,7 +16,17 @@ from kinfolk.kit.schedule import Tick
 from kinfolk.kit.settings import LogSettings
 
 MARKS = "CREATE TABLE marks (word text NOT NULL, moment timestamptz NOT NULL DEFAULT clock_timestamp())"
-GRACE_SECONDS = 2.0
+LOCK = 22_11
+GRACE_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def holding(db: Database) -> AsyncIterator[Connection]:
+    """A connection that lets no job end that is held; what it loses is no fault."""
+    with suppress(DatabaseAway):
+        async with db.transaction() as conn:
+            await conn.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
+            yield conn
 
 
 class NotToday(problems.Conflict):
@@ -26,10 +38,14 @@ class NotYet(problems.Unavailable):
 
 
 @job(name="tests.mark", retries=(0.05, 0.1))
-async def mark(conn: Connection, *, word: str, how: str = "well", seconds: float = 0.0) -> dict[str, str]:
-    """Make a mark, and then do `how` it is said."""
+async def mark(
+    conn: Connection, *, word: str, how: str = "well", seconds: float = 0.0, is_held: bool = False
+) -> dict[str, str]:
+    """Make a mark, and then do `how` it is said; if `is_held`, not before `holding` is over."""
     await conn.execute("INSERT INTO marks (word) VALUES ($1)", word)
     await asyncio.sleep(seconds)
+    if is_held:
+        await conn.execute(f"SELECT pg_advisory_xact_lock_shared({LOCK})")
     match how:
         case "badly":
             raise RuntimeError("a name that nobody may read")

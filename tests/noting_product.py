@@ -4,6 +4,8 @@ What a note says steers what becomes of it: see `take`.
 """
 
 import asyncio
+import os
+import signal
 import sys
 from typing import Annotated
 
@@ -13,9 +15,11 @@ from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, Text, inse
 import kinfolk.app
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection
+from kinfolk.kit.jobs import job
 from kinfolk.kit.lanes import Lane
 from kinfolk.kit.module import Module
-from kinfolk.kit.news import News
+from kinfolk.kit.news import News, publish_news
+from kinfolk.kit.schedule import Tick
 from kinfolk.kit.sql import param, sql
 
 notes = Table(
@@ -44,9 +48,12 @@ class Echo(msgspec.Struct, frozen=True):
     words: str
 
 
+DEADLY = "deadly"
+
 main = Lane("notes.main", exchange="notes.exchange", delays_seconds=(0.2, 0.4))
 brief = Lane("notes.brief", exchange="notes.exchange", delays_seconds=(60,), limit_seconds=0.3)
 other = Lane("notes.other", exchange="notes.exchange", delays_seconds=(0.2,), vhost="other", batch=1, at_once=1)
+ticked = News("notes.main", Echo, exchange="notes.exchange")
 heard = News("notes.other", Echo, exchange="notes.exchange", vhost="other")
 
 
@@ -54,7 +61,11 @@ heard = News("notes.other", Echo, exchange="notes.exchange", vhost="other")
 async def take(conn: Connection, note: NewNote) -> None:
     """Note the words; some of them do more."""
     await NOTED.execute(conn, words=note.words)
+    if note.words.startswith("slow"):
+        await asyncio.sleep(0.1)
     match note.words:
+        case "deadly":
+            os.kill(os.getpid(), signal.SIGKILL)
         case "poison":
             raise ValueError("this note is poison")
         case "unwanted":
@@ -76,12 +87,29 @@ async def take_other(conn: Connection, note: NewNote) -> None:
     await NOTED.execute(conn, words=f"other {note.words}")
 
 
+@job(name="notes.tick")
+async def tell_of_tick(conn: Connection) -> None:
+    """Send a note to the lane."""
+    await ticked.owe(conn, Echo("tick"))
+
+
+@job(name="notes.later")
+async def note_later(conn: Connection, *, words: str, seconds: float = 0.0) -> None:
+    """Note the words, and take so long."""
+    await NOTED.execute(conn, words=words)
+    await asyncio.sleep(seconds)
+
+
 LANES = [main, other]
+JOBS = [tell_of_tick, note_later, publish_news]
+TICKS = [Tick("notes.tick", "* * * * * *", tell_of_tick)]
 MODULE = Module(name="notes", description="Notes.", lanes=f"{__name__}:LANES")
 
 
 if __name__ == "__main__":
-    kinfolk.app.MODULES = (Module(name="notes", description="Notes.", lanes=[main]),)
+    kinfolk.app.MODULES = (Module(name="notes", description="Notes.", lanes=[main], jobs=JOBS, ticks=TICKS),)
     from kinfolk.cli import run
+    from kinfolk.kit import process
 
+    process.LONGEST_PAUSE_SECONDS = 0.2  # before one that died is started again
     sys.exit(run(sys.argv[1:]))

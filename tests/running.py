@@ -15,6 +15,8 @@ import psutil
 
 from tests.postgres_places import REPOSITORY
 
+FEW_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_asyncio.plugin,xdist.plugin"}
+"""For tests that run tests: to load what the environment brings takes longer than many of them."""
 SECONDS_TO_START = 120
 SECONDS_TO_END = 60
 SECONDS_TO_SAY = 60

@@ -92,10 +92,10 @@ def api(settings: ServingSettings = ServingSettings()) -> int:
 
 def _provide_admin(url: str, settings: WebSettings) -> None:
     """See to it that somebody can log in, where that is asked of everybody."""
-    from kinfolk.kit.errand import run_aside
-    from kinfolk.modules.accounts.first import make_first_admin
-
     if settings.asks_who:
+        from kinfolk.kit.errand import run_aside
+        from kinfolk.modules.accounts.first import make_first_admin
+
         run_aside(partial(make_first_admin, url))
 
 

@@ -13,6 +13,7 @@ from typing import Self
 
 from tests.docs.pages import Block
 from tests.postgres_places import REPOSITORY, eventually
+from tests.running import FEW_PLUGINS
 
 CHECKOUT = ["src", "tests", "tools", "docs", ".ci", "run", "test", "Makefile", "pyproject.toml", "README.md"]
 LOCKS = ["requirements.txt", "requirements-dev.txt"]
@@ -73,6 +74,7 @@ class Reader:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "KINFOLK", "PG"))}
         kept.pop("XDG_DATA_HOME", None)
         environment = kept | {"HOME": str(self.home), "PYTHONPATH": str(self.checkout / "src"), "COLUMNS": "200"}
+        environment |= FEW_PLUGINS
         if os.geteuid() == 0:  # root's own place is not in its home
             environment["KINFOLK_DATA_DIR"] = str(self.home / ".local/share/kinfolk")
         return environment | {name: value for name, value in self._changed.items() if name.startswith("KINFOLK_")}

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -17,14 +16,12 @@ from typing import Any
 import asyncpg
 import psutil
 import pytest
-from tests.example_jobs import MARKS, TICKS, mark
+from tests.example_jobs import MARKS, TICKS, holding, mark
 from tests.postgres_places import REPOSITORY
 
 from kinfolk.kit import schedule
 from kinfolk.kit.db import Database
-from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.ledger import JobState, find_job
-from kinfolk.kit.migrate import upgrade
 
 SECONDS = 60
 
@@ -44,8 +41,8 @@ def role(name: str, url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         end = time.monotonic() + SECONDS
         while "ready" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
+            assert process.poll() is None, log.read_text()[-2_000:]
+            assert time.monotonic() < end, log.read_text()[-2_000:]
             time.sleep(0.05)
         yield process
     finally:
@@ -58,15 +55,6 @@ def role(name: str, url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 def worker_of(process: subprocess.Popen[bytes]) -> psutil.Process:
     (child,) = psutil.Process(process.pid).children()
     return child
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """One that PostgreSQL's own user may pass, where we are root."""
-    with tempfile.TemporaryDirectory(prefix="kinfolk-away-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
 
 
 @pytest.fixture
@@ -110,12 +98,13 @@ async def test_a_job_whose_worker_is_killed_runs_again_and_its_effect_is_there_o
     async with Database(url) as db:
         await with_marks(db)
         with role("work", url, log) as process:
-            job_id = await owe(db, word="killed", seconds=1.0)
-            await until(lambda: is_(db, job_id, "running"))
-            worker_of(process).kill()
+            async with holding(db):
+                job_id = await owe(db, word="killed", is_held=True)
+                await until(lambda: is_(db, job_id, "running"))
+                worker_of(process).kill()
             await until(lambda: is_(db, job_id, "done"))
-            assert "process_died" in log.read_text()
-        assert (await state(db, job_id)).attempts == 2
+            assert "process_died" in log.read_text(), "nothing was killed"
+        assert (await state(db, job_id)).attempts >= 2
         assert await count_marks(db, "killed") == 1
 
 
@@ -124,10 +113,11 @@ async def test_a_worker_that_was_stopped_for_a_while_is_overtaken_and_undone(url
     async with Database(url) as db:
         await with_marks(db)
         with role("work", url, log) as first:
-            job_id = await owe(db, word="stopped", seconds=0.5)
-            await until(lambda: is_(db, job_id, "running"))
-            stopped = worker_of(first)
-            stopped.suspend()
+            async with holding(db):
+                job_id = await owe(db, word="stopped", is_held=True)
+                await until(lambda: is_(db, job_id, "running"))
+                stopped = worker_of(first)
+                stopped.suspend()
             with role("work", url, tmp_path / "other"):
                 await until(lambda: is_(db, job_id, "done"))
                 stopped.resume()
@@ -136,7 +126,7 @@ async def test_a_worker_that_was_stopped_for_a_while_is_overtaken_and_undone(url
                     return "outcome=overtaken" in log.read_text()
 
                 await until(is_told)
-        assert (await state(db, job_id)).attempts == 2
+        assert (await state(db, job_id)).attempts >= 2
         assert await count_marks(db, "stopped") == 1
 
 
@@ -146,52 +136,18 @@ async def test_a_worker_that_is_told_to_end_finishes_what_it_can_and_gives_back_
     async with Database(url) as db:
         await with_marks(db)
         with role("work", url, tmp_path / "log") as process:
-            short_id = await owe(db, word="short", seconds=0.7)
-            long_id = await owe(db, word="long", seconds=30)
-            await until(lambda: is_(db, short_id, "running"))
-            await until(lambda: is_(db, long_id, "running"))
-            process.terminate()
-            assert process.wait(SECONDS) == 0
+            async with holding(db):
+                short_id = await owe(db, word="short", is_held=True)
+                long_id = await owe(db, word="long", seconds=3_600)
+                await until(lambda: is_(db, short_id, "running"))
+                await until(lambda: is_(db, long_id, "running"))
+                process.terminate()
+            assert await asyncio.to_thread(process.wait, SECONDS) == 0
         assert (await state(db, short_id)).status == "done"
         assert (await state(db, long_id)).status == "queued"
         assert (await count_marks(db, "short"), await count_marks(db, "long")) == (1, 0)
         async with db.connection() as conn:  # another worker may take it at once
             assert await conn.fetchval("SELECT status FROM pgqueuer WHERE id = $1", long_id) == "queued"
-
-
-async def test_a_worker_outlives_a_database_that_is_away(open_folder: Path) -> None:
-    folder = open_folder
-    server = EmbeddedPostgres(folder / "data")
-    url = await asyncio.to_thread(server.start)
-    try:
-        await asyncio.to_thread(upgrade, url)
-        async with Database(url, wait_seconds=2) as db:
-            await with_marks(db)
-            with role("work", url, folder / "log") as process:
-                ids = [await owe(db, word=f"away {n}", seconds=1.0) for n in range(5)]
-                await until(lambda: is_(db, ids[0], "running"))
-                pid = worker_of(process).pid
-                await asyncio.to_thread(server.stop)
-                await asyncio.sleep(4)
-                assert await asyncio.to_thread(server.start) == url
-                ids.append(await _owe_when_there(db, word="away 5"))
-                for job_id in ids:
-                    await until(lambda job_id=job_id: is_(db, job_id, "done"))
-                assert worker_of(process).pid == pid, "it survived"
-            assert [await count_marks(db, f"away {n}") for n in range(6)] == [1] * 6
-            async with db.connection() as conn:
-                assert await conn.fetchval("SELECT sum(accidents) FROM jobs") == 0
-    finally:
-        await asyncio.to_thread(server.stop)
-
-
-async def _owe_when_there(db: Database, **arguments: Any) -> int:
-    async with asyncio.timeout(SECONDS):
-        while True:
-            try:
-                return await owe(db, **arguments)
-            except Exception:
-                await asyncio.sleep(0.1)
 
 
 async def test_each_tick_is_owed_once_though_one_scheduler_is_stopped_and_one_killed(url: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from tests.conftest import run_sql
 from tests.noting_product import NOTES
-from tests.postgres_places import copy_of_ready, eventually, open_directory
+from tests.postgres_places import eventually
 from tests.rabbit_client import (
     PARKING,
     QUEUE,
@@ -27,11 +27,6 @@ from tests.rabbit_client import (
 )
 from tests.rabbit_node import RabbitNode
 
-from kinfolk.kit.embedded_postgres import EmbeddedPostgres
-from kinfolk.kit.migrate import upgrade
-
-SECONDS_AWAY = 12
-"""Longer than anybody waits for a connection."""
 SLOWLY = """
     CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.002); RETURN NEW; END';
     CREATE TRIGGER slowly BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION take_time()
@@ -131,22 +126,6 @@ async def test_rabbitmq_ends_and_comes_back_under_300_messages_a_second(notes_ur
                 await asyncio.to_thread(node.start)
             await sending.more(600)
             await check_each_once(node.url(), notes_url, await sending.end())
-
-
-async def test_postgresql_is_away_for_a_while_under_load(amqp_url: str) -> None:
-    with open_directory() as place, EmbeddedPostgres(copy_of_ready(place)) as postgres:
-        url = postgres.start()
-        await asyncio.to_thread(upgrade, url)
-        await asyncio.to_thread(run_sql, url, NOTES)
-        with consumer(amqp_url, url) as service:
-            async with Sending(amqp_url, a_second=300) as sending:
-                await sending.more(300)
-                await asyncio.to_thread(postgres.stop)
-                await asyncio.sleep(SECONDS_AWAY)
-                assert await asyncio.to_thread(postgres.start) == url
-                await sending.more(300)
-                await check_each_once(amqp_url, url, await sending.end())
-                service.never_said("outcome=delayed")
 
 
 async def test_two_consumers_share_the_work(amqp_url: str, notes_url: str) -> None:

@@ -1,6 +1,5 @@
 """A module of one's own: made in a copy of the repository, its tests are green at once; and modules taken away."""
 
-import json
 import os
 import re
 import shutil
@@ -9,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.conftest import OF_ANOTHER_RUN
 from tests.postgres_places import REPOSITORY
+from tests.running import FEW_PLUGINS
 
 COPIED = [
     "src",
@@ -66,11 +65,10 @@ def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copied_to(tmp_path_factory.mktemp("unchanged"))
 
 
-def run(copy: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(copy: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """A program of the environment on the code of the copy."""
-    environment = os.environ | {"PYTHONPATH": f"{copy / 'src'}:{copy}", "COLUMNS": "200"} | variables
-    for name in [name for name in environment if name.startswith(("COV", "PYTEST"))]:
-        del environment[name]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
+    environment |= {"PYTHONPATH": f"{copy / 'src'}:{copy}", "COLUMNS": "200"} | FEW_PLUGINS
     command = [sys.executable, *words] if words[0] == "-m" else [Path(sys.executable).with_name(words[0]), *words[1:]]
     return subprocess.run(
         command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300, check=False
@@ -83,8 +81,7 @@ def files(copy: Path) -> set[str]:
     return {path.as_posix() for path in paths if not path.parts[0].startswith(".")}
 
 
-def test_a_new_module_is_green_at_once(copy: Path, server_urls: dict[str, str]) -> None:
-    servers = {OF_ANOTHER_RUN: json.dumps(server_urls)}
+def test_a_new_module_is_green_at_once(copy: Path) -> None:
     before = files(copy)
     made = run(copy, "-m", "kinfolk", "new", "module", "owls")
     assert made.returncode == 0, made.stderr
@@ -106,12 +103,12 @@ def test_a_new_module_is_green_at_once(copy: Path, server_urls: dict[str, str]) 
     green = run(
         copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/modules/owls",
         "tests/kit/http/test_openapi.py", "tests/kit/test_migrate.py::test_tables_and_migrations_agree",
-        "tests/docs/test_words_in_docs.py::test_the_index_leads_to_every_page", **servers,
+        "tests/docs/test_words_in_docs.py::test_the_index_leads_to_every_page",
     )  # fmt: skip
     assert green.returncode == 0, green.stdout + green.stderr
     broken = "src/kinfolk/modules/owls/owls.py"
     (copy / broken).write_text(words[broken].replace('"owl_id": "id", ', ""))
-    red = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/modules/owls/test_owls_api.py", **servers)
+    red = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/modules/owls/test_owls_api.py")
     assert red.returncode == 1, red.stdout + red.stderr
 
 

@@ -5,10 +5,11 @@ import re
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import aiormq
 import httpx
 import pytest
 from aiormq.abc import AbstractChannel
@@ -26,6 +27,8 @@ from tests.rabbit_client import (
     send,
     send_body,
     taken,
+    until,
+    waiting,
 )
 from tests.running import Service
 
@@ -82,6 +85,22 @@ async def test_a_message_has_its_effect_once_however_often_it_comes(
     await are_noted(notes_url, 2)
     await are_waiting(channel, QUEUE, 0)
     assert await noted(notes_url) == Counter(["once", "another"])
+
+
+async def test_what_the_sender_calls_it_stands_in_the_line(channel: AbstractChannel, consuming: Service) -> None:
+    """The trace of a W3C `traceparent`, where it has no name of its own that can be one."""
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    traceparent = f"00-{trace}-00f067aa0ba902b7-01"
+    named = {
+        "traced": (trace, {"traceparent": traceparent}),
+        "named": ("asked-7", {"traceparent": traceparent, "x-request-id": "asked-7"}),
+        "misnamed": (trace, {"traceparent": traceparent, "x-request-id": "two words"}),
+        "mistraced": ("id.mistraced", {"traceparent": traceparent.upper()}),
+    }
+    for words, (_, headers) in named.items():
+        await send(channel, words, message_id=f"id.{words}", headers=headers)
+    for words, (expected, _) in named.items():
+        consuming.says(f" id={expected} lane={QUEUE} message_id=id.{words} attempt=1 outcome=done ")
 
 
 async def test_without_an_id_nothing_is_promised(channel: AbstractChannel, notes_url: str) -> None:
@@ -293,25 +312,38 @@ async def test_parked_messages_are_looked_at_sent_back_and_dropped(
 
 
 async def test_what_the_broker_parks_itself(channel: AbstractChannel, api: httpx.AsyncClient) -> None:
-    """A message that ends whoever works on it, and one whose time is over: nobody takes from this lane."""
+    """A message whose time is over: nobody takes from this lane. One that comes back again and again stays."""
     assert (await api.get("/api/v1/messages/parked", params={"lane": other.name})).json() == []
-    await send(channel, "deadly", queue=other.name)
-    for _ in range(21):
+    await send(channel, "late", queue=other.name, expiration="1")
+    await are_waiting(channel, other.parking, 1)
+    (shown,) = (await api.get("/api/v1/messages/parked", params={"lane": other.name})).json()
+    assert (shown["id"], shown["reason"]) == ("id.late", "its time to live was over before anybody took it")
+    assert (await api.post(f"/api/v1/messages/parked/{other.name}/replay")).json() == {"replayed": 1}
+    for _ in range(25):
         message = await channel.basic_get(other.name)
         while not isinstance(message.delivery, Basic.GetOk):
             message = await channel.basic_get(other.name)
         await channel.basic_nack(message.delivery.delivery_tag or 0)
-    await are_waiting(channel, other.parking, 1)
-    await send(channel, "late", queue=other.name, expiration="1")
-    await are_waiting(channel, other.parking, 2)
-    shown = (await api.get("/api/v1/messages/parked", params={"lane": other.name})).json()
-    assert {one["id"]: one["reason"] for one in shown} == {
-        "id.deadly": "whoever worked on it died, again and again",
-        "id.late": "its time to live was over before anybody took it",
-    }
-    assert (await api.post(f"/api/v1/messages/parked/{other.name}/replay")).json() == {"replayed": 2}
-    await are_waiting(channel, other.name, 2)
+    await are_waiting(channel, other.name, 1)
+    assert await waiting(channel, other.parking) == 0
     await channel.queue_purge(other.name)
+
+
+async def test_a_queue_that_somebody_deletes_is_made_anew(
+    channel: AbstractChannel, notes_url: str, consuming: Service
+) -> None:
+    await channel.queue_delete(QUEUE)
+    consuming.says("RabbitMQ has let go of the consumer")
+
+    async def is_there() -> bool:
+        async with channel_to(str(channel.connection.url)) as another:
+            with suppress(aiormq.exceptions.ChannelNotFoundEntity):
+                return (await another.queue_declare(QUEUE, passive=True)).consumer_count == 1
+        return False
+
+    await until(is_there)
+    await send(channel, "after all")
+    await are_noted(notes_url, 1)
 
 
 async def test_lanes_and_brokers_that_are_not_there(
@@ -340,6 +372,11 @@ async def test_old_ids_are_forgotten(notes_url: str) -> None:
             assert await inbox.new_among(conn, "forgetful", ["a", "c"]) == {"c"}
             assert await inbox.new_among(conn, "another", ["a"]) == {"a"}
             await conn.execute("UPDATE inbox SET seen_at = now() - interval '8 days' WHERE message_id = 'a'")
+            assert [await inbox.note_beginning(conn, "forgetful", words) for words in "aab"] == [0, 1, 0]
+            await conn.execute("UPDATE beginnings SET begun_at = now() - interval '8 days' WHERE fingerprint = 'a'")
         async with db.transaction() as conn:
             assert await inbox.forget_old(conn) == 2
             assert await inbox.new_among(conn, "forgetful", ["a", "b", "c"]) == {"a"}
+            assert [await inbox.note_beginning(conn, "forgetful", words) for words in "ab"] == [0, 1]
+            await inbox.forget_beginning(conn, "forgetful", "b")
+            assert await inbox.note_beginning(conn, "forgetful", "b") == 0

@@ -247,3 +247,10 @@ async def test_who_reads_together_sees_what_was_committed_before(small: Database
 
     assert await asyncio.gather(*(add_and_count(str(number)) for number in range(20))) == [1] * 20
     assert await small.gathered(count, "nobody") == 0
+
+
+async def test_a_connection_that_is_being_ended_is_away(db: Database) -> None:
+    """asyncpg says so for a moment, between the server's last word and the end of its stream."""
+    with pytest.raises(DatabaseAway):
+        async with db.connection():
+            raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")

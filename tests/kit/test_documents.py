@@ -230,7 +230,7 @@ def test_hostile_documents_cost_time_and_memory_in_proportion(body: bytes, count
     start = time.process_time()
     with pytest.raises(Refused) as refusal:
         read_json(body, Tree, Refused)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 20
     assert refusal.value.facts["error_count"] == count
     assert len(msgspec.json.encode(refusal.value.facts)) < 150_000
 

@@ -3,12 +3,12 @@
 import fcntl
 import json
 import os
+import resource
 import shutil
 import socket
 import stat
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -122,13 +122,18 @@ async def test_start_may_be_called_again_and_stop_too(data_dir: Path) -> None:
         assert postgres.start() == url, "the address lasts"
 
 
-def test_a_warm_start_takes_less_than_a_second(data_dir: Path) -> None:
-    def seconds() -> float:
-        began = time.perf_counter()
-        with EmbeddedPostgres(data_dir):
-            return time.perf_counter() - began
+def test_a_warm_start_is_a_small_part_of_a_first_one(directory: Path, data_dir: Path) -> None:
+    """Counted is what processors did, so that it holds on a busy machine, too."""
 
-    assert min(seconds() for _ in range(3)) < 1
+    def processor_seconds(place: Path) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with EmbeddedPostgres(place):
+            """It runs."""
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    first = processor_seconds(directory / "new")
+    assert min(processor_seconds(data_dir) for _ in range(3)) < first / 2
 
 
 async def test_who_comes_second_joins(data_dir: Path) -> None:

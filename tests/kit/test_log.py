@@ -366,7 +366,7 @@ def test_requests_go_on_while_nobody_reads_the_log() -> None:
         port = re.search(r"port=(\d+)", ready)
         assert port, ready
         path = f"http://127.0.0.1:{port[1]}/{'x' * 200}"
-        with httpx.Client(timeout=5) as client:
+        with httpx.Client(timeout=60) as client:
             for _ in range(600):  # some 200 kB, three times what the pipe holds
                 assert client.get(path).status_code == 404
         (worker,) = psutil.Process(process.pid).children()

@@ -23,7 +23,6 @@ from tests.running import Service, kinfolk
 
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.ending import Missing, WrongSetting
-from kinfolk.kit.metrics import SECONDS_GATHERED
 from kinfolk.kit.process import become, listening
 from kinfolk.kit.settings import WebSettings
 
@@ -121,32 +120,26 @@ def test_a_killed_worker_is_replaced_and_no_request_fails(two_workers: Service) 
 def test_counts_of_all_workers_are_one_sum_also_of_the_killed(two_workers: Service) -> None:
     def counted() -> float:
         text = httpx.get(f"{two_workers.url}/metrics").text
-        found = re.search(r'kinfolk_http_requests_total{method="GET",route="/health",status="200"} (\S+)', text)
-        assert found, text
-        return float(found[1])
+        found = re.search(
+            r'kinfolk_http_requests_total{method="GET",route="/problems/{kind}",status="200"} (\S+)', text
+        )
+        return float(found[1]) if found else 0
 
-    def shared() -> float:
-        time.sleep(1.5 * SECONDS_GATHERED)
-        return counted()
-
-    httpx.get(f"{two_workers.url}/health")
-    before = shared()
     for _ in range(40):
-        httpx.get(f"{two_workers.url}/health")
-    assert shared() == before + 40
+        httpx.get(f"{two_workers.url}/problems/not-found")
+    assert eventually(lambda: counted() == 40)
     victim = two_workers.workers[0]
     os.kill(victim, signal.SIGKILL)
     assert eventually(lambda: victim not in two_workers.workers and len(two_workers.workers) == 2)
-    assert counted() == before + 40
+    assert counted() == 40
     httpx.get(f"{two_workers.url}/no-such/{victim}")
     httpx.request("PROPFIND", f"{two_workers.url}/health")
     httpx.get(f"{two_workers.url}/imports/{victim}/citizens", timeout=30)
-    shared()
+    assert eventually(lambda: 'route="/imports/{import_id' in httpx.get(f"{two_workers.url}/metrics").text)
     text = httpx.get(f"{two_workers.url}/metrics").text
     assert str(victim) not in re.sub(r"pid=\S+", "", text)
     assert "PROPFIND" not in text
     assert 'method="other"' in text
-    assert 'route="/imports/{import_id' in text
 
 
 def test_settings_do_not_reach_the_programs_that_are_started() -> None:

@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.example_jobs import JOBS, MARKS, count, mark, quick, timid
+from tests.example_jobs import JOBS, MARKS, count, holding, mark, quick, timid
 
 from kinfolk.kit import log, worker
 from kinfolk.kit.attempts import AWAY_SECONDS, Again, Attempts
 from kinfolk.kit.db import Database
-from kinfolk.kit.ledger import JobState, Kept, NoSuchJob, Status, cancel_job, find_job
+from kinfolk.kit.ledger import JobState, Ledger, NoSuchJob, Status, cancel_job, find_job
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def url(make_database: Any) -> str:
 
 @pytest.fixture(scope="module")
 async def db(url: str) -> AsyncIterator[Database]:
-    async with Database(url, size=5) as db:
+    async with Database(url, size=8) as db:
         async with db.connection() as conn:
             await conn.execute(MARKS)
         yield db
@@ -98,6 +98,14 @@ async def queued(db: Database) -> int:
     async with db.connection() as conn:
         left: int = await conn.fetchval("SELECT count(*) FROM pgqueuer")
         return left
+
+
+async def picked(db: Database, job_ids: list[int]) -> None:
+    """Wait until a worker has taken them all from the queue."""
+    query = "SELECT count(*) FROM pgqueuer WHERE status = 'picked' AND id = ANY ($1)"
+    async with asyncio.timeout(60), db.connection() as conn:
+        while await conn.fetchval(query, job_ids) < len(job_ids):
+            await asyncio.sleep(0.02)
 
 
 async def test_a_job_is_done_and_says_so(db: Database, lines: Lines) -> None:
@@ -240,11 +248,12 @@ async def test_one_that_is_done_is_not_done_again_where_the_queue_did_not_know(d
 
 
 async def test_what_another_worker_has_begun_anew_leaves_nothing(db: Database, lines: Lines) -> None:
-    job_id = await owed(db, mark, word="overtaken", seconds=0.5)
     async with working(db):
-        await reaches(db, job_id, "running")
-        async with db.connection() as conn:
-            await conn.execute("UPDATE jobs SET attempts = attempts + 1 WHERE job_id = $1", job_id)
+        async with holding(db):
+            job_id = await owed(db, mark, word="overtaken", is_held=True)
+            await reaches(db, job_id, "running")
+            async with db.connection() as conn:
+                await conn.execute("UPDATE jobs SET attempts = attempts + 1 WHERE job_id = $1", job_id)
         async with asyncio.timeout(60):
             while not lines.of(job_id):
                 await asyncio.sleep(0.02)
@@ -274,10 +283,11 @@ async def test_no_more_at_once_than_there_are_places(db: Database) -> None:
 
 async def test_what_is_left_at_the_end_stays_owed(db: Database) -> None:
     """The work under way is finished, what waits for a place is given back as it was."""
-    async with db.transaction() as conn:
-        under_way, waiting = await mark.later_each(conn, [{"word": "last", "seconds": 0.5}] * 2)
-    async with working(db, at_once=1) as ending:
+    async with working(db, at_once=1) as ending, holding(db):
+        async with db.transaction() as conn:
+            under_way, waiting = await mark.later_each(conn, [{"word": "last", "is_held": True}] * 2)
         await reaches(db, under_way, "running")
+        await picked(db, [under_way, waiting])
         ending.set()
     async with db.connection() as conn:
         assert (await find_job(conn, under_way)).status == "done"
@@ -294,9 +304,7 @@ async def test_a_worker_whose_time_is_over_gives_back_what_is_under_way(db: Data
     ids = [job_id, waiting_id]
     work = asyncio.ensure_future(worker.worker(db, JOBS, 1)(lambda: None, asyncio.Event()))
     await reaches(db, job_id, "running")
-    async with asyncio.timeout(60), db.connection() as conn:
-        while await conn.fetchval("SELECT count(*) FROM pgqueuer WHERE status = 'picked' AND id = ANY ($1)", ids) < 2:
-            await asyncio.sleep(0.02)
+    await picked(db, ids)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
@@ -310,10 +318,10 @@ async def test_a_worker_whose_time_is_over_gives_back_what_is_under_way(db: Data
 
 async def test_a_worker_outlives_the_loss_of_its_connections(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "STALE", worker.STALE / 10)
-    job_id = await owed(db, mark, word="cut", seconds=1)
     async with working(db):
-        await reaches(db, job_id, "running")
-        async with db.connection() as conn:
+        async with holding(db) as conn:
+            job_id = await owed(db, mark, word="cut", is_held=True)
+            await reaches(db, job_id, "running")
             await conn.fetch(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -326,14 +334,15 @@ async def test_a_worker_outlives_the_loss_of_its_connections(db: Database, monke
 
 
 async def test_a_connection_that_is_lost_is_no_accident_of_the_job(db: Database, lines: Lines) -> None:
-    job_id = await owed(db, mark, word="lost", seconds=0.5)
+    cut_off = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
     async with working(db):
-        await reaches(db, job_id, "running")
-        async with db.connection() as conn:
-            await conn.fetch(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND state = 'idle in transaction'"
-            )
+        async with asyncio.timeout(60), holding(db), db.connection() as conn:
+            job_id = await owed(db, mark, word="lost", is_held=True)
+            while not await conn.fetchval(cut_off):
+                await asyncio.sleep(0.02)
         assert (await reaches(db, job_id, "done")).attempts == 2
     assert [line["outcome"] for line in lines.of(job_id)] == ["held", "done"]
     assert await marks(db, "lost") == 1
@@ -358,6 +367,6 @@ async def test_there_is_no_job_of_a_number_that_was_never_given(db: Database) ->
 async def test_one_that_cannot_be_begun_is_none_the_worse_for_it(lines: Lines) -> None:
     async with Database("postgresql://kinfolk@127.0.0.1:1/nobody", wait_seconds=1) as away:
         with pytest.raises(Again) as again:
-            await Attempts(away, Kept()).run(mark, 7, lambda: False)
+            await Attempts(away, Ledger()).run(mark, 7, lambda: False)
     assert again.value.pause_seconds == AWAY_SECONDS
     assert [(line["event"], line["accident"]) for line in lines.of(7)] == [("not_begun", False)]

@@ -1,5 +1,6 @@
 """One message that arrived: what it goes by, and where it goes when its operation fails."""
 
+import hashlib
 import re
 from datetime import UTC, datetime
 from random import getrandbits
@@ -36,6 +37,7 @@ class Arrival:
         "message_id",
         "properties",
         "request_id",
+        "returns",
         "tag",
         "value",
     )
@@ -46,6 +48,9 @@ class Arrival:
         self.tag: int = delivered.delivery.delivery_tag  # type: ignore[union-attr,assignment]  # a delivery has one
         self.properties: Properties = delivered.header.properties
         headers = self.properties.headers or {}
+        returns = headers.get("x-delivery-count") if delivered.delivery.redelivered else None  # type: ignore[union-attr]
+        self.returns = returns if type(returns) is int else 0
+        """How often it was given to a consumer that did not say what became of it."""
         earlier = headers.get("x-attempt")
         self.attempt = 1 + (earlier if type(earlier) is int and 0 <= earlier < MOST_ATTEMPTS else 0)
         self.message_id: str | None = self.properties.message_id or None
@@ -53,6 +58,11 @@ class Arrival:
         self.value: Any = None
         self.is_repeat = False
         self.facts: dict[str, Any] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """What it is known by when it comes again, also without an id."""
+        return hashlib.sha256((self.message_id or "").encode() + b"\0" + self.body).hexdigest()
 
     def check(self) -> None:
         """Raises UnreadableMessage."""

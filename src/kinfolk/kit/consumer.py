@@ -5,10 +5,11 @@ A connection that is lost is not mended: everything on it is cancelled, rolled b
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import aiormq
 import prometheus_client  # noqa: F401  # here, before the fork, so that it is shared
@@ -21,9 +22,19 @@ from kinfolk.kit.metrics import message_metrics
 from kinfolk.kit.rabbit import AWAY, Amqp, Channel, Delivered, connected, declare, publish
 from kinfolk.kit.role import Main
 
+T = TypeVar("T")
+
 SECONDS_TOGETHER = 1.0
 """What a batch may take: who waits beside a slow one waits no longer than this."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
+QUIET_SECONDS, SECONDS_TO_FILL = 0.3, 3.0
+RETURNS_BEFORE_CARE = 2
+"""A message that came back so often is done by itself: it may be what ends its consumers."""
+DEATHS_BEFORE_PARKING = 5
+
+
+class DeadlyMessage(problems.Unprocessable):
+    """Whoever worked on it died, again and again."""
 
 
 def consumer(db: Database, lanes: Sequence[Lane], amqp: Amqp) -> Main:
@@ -84,7 +95,7 @@ class _Link:
                 working.append(asyncio.ensure_future(work.run(self._ending)))
             self.is_tried.set()
             self._pause = FIRST_PAUSE_SECONDS
-            await _first_of(_lost(connection), asyncio.gather(*working))
+            await _first_of(_lost(connection), _all_of(working))
         finally:
             await _cancelled(*working)
 
@@ -100,25 +111,59 @@ class _LaneWork:
         self._delays_seconds = delays_seconds
         self._arrived: asyncio.Queue[Arrival] = asyncio.Queue()
         self._seats = asyncio.Semaphore(lane.at_once)
+        self._care = asyncio.Lock()
         self._size = lane.batch
+        self._prefetch = 2 * lane.at_once * lane.batch
+        self._taken = self._settled = 0
+        self._done_while_ending: list[int] | None = None
         self._metrics = message_metrics()
 
     async def run(self, ending: asyncio.Event) -> None:
         """Take messages until told to end, then finish those that are here."""
         turns = [asyncio.ensure_future(self._turns()) for _ in range(self._lane.at_once)]
+        let_go = asyncio.Event()  # by the broker, as where somebody has deleted the queue
         try:
-            await self._channel.basic_qos(prefetch_count=2 * self._lane.at_once * self._lane.batch)
+            self._channel.on_consumer_cancel_callbacks.add(lambda _: let_go.set())
+            await self._channel.basic_qos(prefetch_count=self._prefetch)
             consuming = await self._channel.basic_consume(self._lane.name, self._take)
-            await _first_of(ending.wait(), _lost(self._channel), *turns)
+            await _first_of(ending.wait(), _let_go(let_go), _lost(self._channel), *turns)
+            self._done_while_ending = []
+            await _first_of(self._full_or_quiet(), _lost(self._channel), *turns)
             assert consuming.consumer_tag is not None
             await self._channel.basic_cancel(consuming.consumer_tag)
             await _first_of(self._arrived.join(), _lost(self._channel), *turns)
+            if self._done_while_ending:  # all that is left, in one word: of many RabbitMQ may lose the last
+                await self._channel.basic_ack(max(self._done_while_ending), multiple=True)
+                self._done_while_ending.clear()
             await self._channel.close()
         finally:
             await _cancelled(*turns)
+            with suppress(*AWAY):
+                for tag in self._done_while_ending or ():
+                    await self._channel.basic_ack(tag, wait=False)
 
     async def _take(self, delivered: Delivered) -> None:
+        self._taken += 1
         self._arrived.put_nowait(Arrival(delivered))
+
+    async def _full_or_quiet(self) -> None:
+        """Until RabbitMQ has given us as many as it may, for nothing is acknowledged meanwhile; or has no more.
+
+        What is on its way while a consumer is cancelled never arrives, and goes to the next one as redelivered.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SECONDS_TO_FILL):
+                before = -1
+                while before != self._taken and self._taken - self._settled < self._prefetch:
+                    before = self._taken
+                    await asyncio.sleep(QUIET_SECONDS)
+
+    async def _acknowledge(self, arrival: Arrival) -> None:
+        if self._done_while_ending is not None:
+            self._done_while_ending.append(arrival.tag)
+            return
+        self._settled += 1
+        await self._channel.basic_ack(arrival.tag, wait=False)
 
     async def _turns(self) -> None:
         while True:
@@ -130,6 +175,10 @@ class _LaneWork:
                 self._arrived.task_done()
 
     async def _settle(self, arrivals: list[Arrival]) -> None:
+        for arrival in arrivals:
+            if arrival.returns >= RETURNS_BEFORE_CARE:
+                await self._settle_with_care(arrival)
+        arrivals = [arrival for arrival in arrivals if arrival.returns < RETURNS_BEFORE_CARE]
         readable = [arrival for arrival in arrivals if await self._is_readable(arrival)]
         if len(readable) > 1 and await self._is_done_together(readable):
             return
@@ -138,6 +187,25 @@ class _LaneWork:
             await asyncio.gather(*alone)
         finally:
             await _cancelled(*alone)
+
+    async def _settle_with_care(self, arrival: Arrival) -> None:
+        """By itself, under a mark that stays if we die: RabbitMQ counts how often it came back, not how often begun."""
+        async with self._care:
+            deaths = await self._when_database_answers(partial(self._mark, arrival))
+            try:
+                if deaths >= DEATHS_BEFORE_PARKING:
+                    arrival.attempt += deaths - 1
+                    await self._fail(arrival, DeadlyMessage())
+                elif await self._is_readable(arrival):
+                    await self._do_alone(arrival)
+            finally:
+                with suppress(DatabaseAway):
+                    async with self._db.connection() as conn:
+                        await inbox.forget_beginning(conn, self._lane.name, arrival.fingerprint)
+
+    async def _mark(self, arrival: Arrival) -> int:
+        async with self._db.connection() as conn:
+            return await inbox.note_beginning(conn, self._lane.name, arrival.fingerprint)
 
     async def _is_readable(self, arrival: Arrival) -> bool:
         """Whether there is something to be done; what cannot be read is sent on."""
@@ -165,23 +233,24 @@ class _LaneWork:
 
     async def _do_alone(self, arrival: Arrival) -> None:
         try:
-            await self._do_when_database_answers(arrival)
+            await self._when_database_answers(partial(self._do_in_time, arrival))
         except Exception as error:
             await self._fail(arrival, error)
         else:
             await self._succeed(arrival)
 
-    async def _do_when_database_answers(self, arrival: Arrival) -> None:
+    async def _when_database_answers(self, work: Callable[[], Awaitable[T]]) -> T:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                async with self._seats:
-                    await self._do([arrival], self._lane.limit_seconds)
+                return await work()
             except DatabaseAway:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            else:
-                return
+
+    async def _do_in_time(self, arrival: Arrival) -> None:
+        async with self._seats:
+            await self._do([arrival], self._lane.limit_seconds)
 
     async def _do(self, arrivals: Sequence[Arrival], limit_seconds: float) -> None:
         """The effect of each that has not had it, and the inbox's knowledge of it.
@@ -199,7 +268,7 @@ class _LaneWork:
                         await self._lane.operation(conn, arrival.value)
 
     async def _succeed(self, arrival: Arrival) -> None:
-        await self._channel.basic_ack(arrival.tag, wait=False)
+        await self._acknowledge(arrival)
         self._tell(arrival, "repeated" if arrival.is_repeat else "done")
 
     async def _fail(self, arrival: Arrival, error: Exception) -> None:
@@ -214,10 +283,11 @@ class _LaneWork:
             properties = arrival.delayed(self._channel)
         if properties is None:
             is_parked = True  # by the broker, as it is
+            self._settled += 1
             await self._channel.basic_reject(arrival.tag, requeue=False)
         else:
             await publish(self._channel, arrival.body, properties, queue)
-            await self._channel.basic_ack(arrival.tag, wait=False)
+            await self._acknowledge(arrival)
         level = logging.ERROR if is_parked and not is_answer else logging.WARNING
         self._tell(arrival, "parked" if is_parked else "delayed", error, level)
 
@@ -244,6 +314,12 @@ async def _lost(what: aiormq.Connection | Channel) -> None:
     raise aiormq.exceptions.ConnectionClosed(0, "closed")  # pragma: no cover  # it was lost by something
 
 
+async def _let_go(event: asyncio.Event) -> None:
+    """Raises as a lost connection would: all is to be declared and begun anew."""
+    await event.wait()
+    raise aiormq.exceptions.ConnectionClosed(0, "RabbitMQ has let go of the consumer")
+
+
 async def _first_of(*awaited: Coroutine[Any, Any, Any] | asyncio.Future[Any]) -> None:
     """Wait for the first; raises what it raised. Those that began here are cancelled, tasks given are left alone."""
     tasks = [asyncio.ensure_future(each) for each in awaited]
@@ -253,6 +329,10 @@ async def _first_of(*awaited: Coroutine[Any, Any, Any] | asyncio.Future[Any]) ->
             task.result()
     finally:
         await _cancelled(*(task for task, each in zip(tasks, awaited, strict=True) if task is not each))
+
+
+async def _all_of(tasks: Sequence[asyncio.Future[None]]) -> None:
+    await asyncio.gather(*tasks)
 
 
 async def _cancelled(*tasks: asyncio.Future[Any]) -> None:

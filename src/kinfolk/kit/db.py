@@ -26,6 +26,7 @@ AWAY: tuple[type[Exception], ...] = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.DiskFullError,
+    asyncpg.InternalClientError,  # it has read that the server ends it, and not yet that it has ended
     asyncpg.InvalidCachedStatementError,  # the tables were made anew (a restored dump): the next try finds them
 )
 NOT_LET_IN: tuple[type[Exception], ...] = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)

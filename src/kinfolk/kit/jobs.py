@@ -21,7 +21,7 @@ import msgspec
 
 from kinfolk.kit import log
 from kinfolk.kit.db import Connection, Database
-from kinfolk.kit.ledger import Begun, Kept, Ledger, Owed
+from kinfolk.kit.ledger import Begun, Ledger, Owed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,7 +87,7 @@ def job(
     """Make an operation one that can be owed.
 
     `name` is what a job is kept by: it stays when the function moves. `retries` are the pauses between attempts, in
-    seconds. An attempt that takes longer than `limit_seconds` is an accident.
+    seconds. An attempt that takes longer than `limit_seconds`, once it has a connection, is an accident.
     """
 
     def decorate(operation: Callable[P, Awaitable[R]]) -> Job[P, R]:
@@ -106,7 +106,7 @@ def _shape(operation: Callable[..., Any]) -> type[msgspec.Struct]:
     return msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True, module=operation.__module__)
 
 
-_ledger: Ledger = Kept()
+_ledger: Ledger = Ledger()
 
 
 def swap_ledger(ledger: Ledger) -> Ledger:

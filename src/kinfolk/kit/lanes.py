@@ -48,7 +48,7 @@ class Lane:
 
         Up to `batch` messages that wait share a transaction while all goes well; when one of them fails, each gets its
         own. An operation that takes long, or whose message is large, sets it to 1. `at_once` transactions run at a
-        time, none for longer than `limit_seconds`.
+        time, none for longer than `limit_seconds`, the wait for the database not counted.
         """
         self.name = name
         self.exchange = exchange

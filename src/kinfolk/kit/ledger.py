@@ -88,61 +88,51 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
-class Ledger(Protocol):
-    """Where jobs are owed and what becomes of them. To write of an attempt that is not the last raises Overtaken."""
+class Ledger:
+    """What becomes of jobs, in PostgreSQL. To write of an attempt that is not the last raises Overtaken."""
 
     async def owe(self, conn: Connection, job: Named, owed: Sequence[Owed], after: datetime | None) -> list[int]:
         """Owe the job once for each, in the transaction of `conn`; the numbers."""
+        pause = timedelta() if after is None else max(after - datetime.now(UTC), timedelta())
+        return await self._owe(conn, OWED, job, owed, pause=pause)
 
-    async def begin(self, db: Database, job_ids: Sequence[int]) -> list[Begun | None]:
-        """The next attempt at each of these jobs, or None where it has ended."""
-
-    async def finish(self, conn: Connection, begun: Begun, result: str | None) -> None:
-        """It is done, in the transaction of what it did."""
-
-    async def end(self, db: Database, begun: Begun, status: Literal["failed", "cancelled"], error: str | None) -> None:
-        """It is not to be tried again."""
-
-    async def put_back(self, db: Database, begun: Begun, accidents: int, error: str | None) -> None:
-        """It waits for its next attempt."""
-
-    async def progress(self, db: Database, begun: Begun, done: int, total: int) -> None:
-        """It is so far; seen at once."""
-
-
-class Kept:
-    """The ledger in PostgreSQL."""
-
-    async def owe(self, conn: Connection, job: Named, owed: Sequence[Owed], after: datetime | None) -> list[int]:
+    async def _owe(
+        self, conn: Connection, statement: Statement, job: Named, owed: Sequence[Owed], **values: object
+    ) -> list[int]:
         assert conn.is_in_transaction(), "a job is owed in a transaction: with it comes and goes what the job is about"
-        rows = await OWED.fetch(
+        rows = await statement.fetch(
             conn,
             kind=job.name,
             arguments=[each.arguments for each in owed],
             request_ids=[each.request_id for each in owed],
             bys=[each.by for each in owed],
-            pause=timedelta() if after is None else max(after - datetime.now(UTC), timedelta()),
+            **values,
         )
         return sorted(row[0] for row in rows)  # numbered as they were given
 
     async def begin(self, db: Database, job_ids: Sequence[int]) -> list[Begun | None]:
+        """The next attempt at each of these jobs, or None where it has ended."""
         async with db.connection() as conn:
             rows = await BEGUN.fetch(conn, job_ids=job_ids)
         begun = {row[0]: Begun(*row) for row in rows}
         return [begun.get(job_id) for job_id in job_ids]
 
     async def finish(self, conn: Connection, begun: Begun, result: str | None) -> None:
+        """It is done, in the transaction of what it did."""
         await self._write(conn, DONE, begun, result=result)
 
     async def end(self, db: Database, begun: Begun, status: Literal["failed", "cancelled"], error: str | None) -> None:
+        """It is not to be tried again."""
         async with db.connection() as conn:
             await self._write(conn, ENDED, begun, status=status, error=error)
 
     async def put_back(self, db: Database, begun: Begun, accidents: int, error: str | None) -> None:
+        """It waits for its next attempt."""
         async with db.connection() as conn:
             await self._write(conn, PUT_BACK, begun, accidents=accidents, error=error)
 
     async def progress(self, db: Database, begun: Begun, done: int, total: int) -> None:
+        """It is so far; seen at once."""
         async with db.connection() as conn:
             await self._write(conn, PROGRESSED, begun, done=done, total=total)
 

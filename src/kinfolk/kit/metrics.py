@@ -132,6 +132,24 @@ def job_metrics() -> JobMetrics:
     return JobMetrics()
 
 
+class TickMetrics:
+    """Ticks that were owed, by name."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter
+
+        self._ticks = Counter("kinfolk_ticks_total", "Ticks owed as jobs by these schedulers.", ("name",))
+
+    def count(self, name: str) -> None:
+        self._ticks.labels(name).inc()
+
+
+@cache
+def tick_metrics() -> TickMetrics:
+    """The one of this process, as above."""
+    return TickMetrics()
+
+
 class MessageMetrics:
     """Messages by lane and by what became of them."""
 

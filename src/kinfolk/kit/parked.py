@@ -33,7 +33,6 @@ BODY_SHOWN_BYTES = 65_536
 _OF_PARKING = ("x-error", "x-problem", "x-attempt", "x-parked-at", "x-origin")
 _PLAIN_ID = re.compile(r"(?!(?:id|body)-)[A-Za-z0-9._~:-]{1,128}")
 _WORDS_OF_THE_BROKER = {
-    "delivery_limit": "whoever worked on it died, again and again",
     "rejected": "its headers leave no room for the reason: it stands in the log",
     "expired": "its time to live was over before anybody took it",
 }

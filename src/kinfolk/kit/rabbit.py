@@ -25,16 +25,16 @@ from pamqp.header import ContentHeader
 from kinfolk.kit import problems
 from kinfolk.kit.ending import WrongSetting
 from kinfolk.kit.lanes import Lane
+from kinfolk.kit.log import note
 
 Channel: TypeAlias = AbstractChannel
 Delivered: TypeAlias = DeliveredMessage
 Properties: TypeAlias = Basic.Properties
 
-CONNECT_SECONDS = 10.0
-CONFIRM_SECONDS = 10.0
-CRASHES_BEFORE_PARKING = 20
+PATIENCE_SECONDS = 10.0
 NEVER = 1_000_000_000
-"""A limit nobody reaches: RabbitMQ 4 limits deliveries where nothing is said, and to look at a message is one."""
+"""A limit nobody reaches: RabbitMQ 4 limits deliveries where nothing is said, and counts those that a lost connection
+brings back unread, and each look at a parked message."""
 ROOM_IN_A_FRAME = 4_096
 """Of the frame that must hold all headers, for what is not a header."""
 AWAY: tuple[type[Exception], ...] = (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError, OSError)
@@ -109,31 +109,41 @@ def _seconds(delays: str) -> tuple[float, ...]:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[aiormq.Connection]:
-    """A connection that nobody mends: what uses it begins anew. Raises one of AWAY."""
+async def connected(url: str, patience_seconds: float = PATIENCE_SECONDS) -> AsyncIterator[aiormq.Connection]:
+    """A connection that nobody mends: what uses it begins anew. Raises one of AWAY.
+
+    It takes `patience_seconds` at the most to open it, and as long to close it.
+    """
     connection = aiormq.Connection(url)
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with asyncio.timeout(patience_seconds):
             await connection.connect()
         yield connection
     finally:
         with suppress(*AWAY, asyncio.CancelledError):
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(patience_seconds):
                 await connection.close()
 
 
-async def declare(channel: Channel, lane: Lane, delays_seconds: tuple[float, ...]) -> None:
-    """Make what the lane needs, unless it is there: quorum queues that lose nothing on the way from one to the next.
+async def is_reachable(url: str, patience_seconds: float) -> bool:
+    """Whether RabbitMQ lets us in, in so many seconds."""
+    try:
+        async with connected(url, patience_seconds / 2):
+            return True
+    except Exception as error:  # whatever a server makes of the client that is no RabbitMQ, or a broken one
+        note(rabbitmq=f"{type(error).__name__}: {error}")
+        return False
 
-    What a crash brings back twenty times is parked by the broker itself.
-    """
+
+async def declare(channel: Channel, lane: Lane, delays_seconds: tuple[float, ...]) -> None:
+    """Make what the lane needs, unless it is there: quorum queues that lose nothing on the way from one to the next."""
     guarded = {"x-dead-letter-exchange": "", "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
     await channel.exchange_declare(lane.exchange, exchange_type="direct", durable=True)
     await _declare_queue(channel, lane.parking, {"x-delivery-limit": NEVER})
     for seconds in delays_seconds:
         of_delay = {"x-message-ttl": round(seconds * 1_000), "x-dead-letter-routing-key": lane.name}
         await _declare_queue(channel, lane.delay_queue(seconds), guarded | of_delay)
-    of_work = {"x-dead-letter-routing-key": lane.parking, "x-delivery-limit": CRASHES_BEFORE_PARKING}
+    of_work = {"x-dead-letter-routing-key": lane.parking, "x-delivery-limit": NEVER}
     await _declare_queue(channel, lane.name, guarded | of_work)
     await channel.queue_bind(lane.name, lane.exchange, routing_key=lane.name)
 
@@ -144,7 +154,7 @@ async def _declare_queue(channel: Channel, name: str, arguments: dict[str, Any])
 
 async def publish(channel: Channel, body: bytes, properties: Properties, routing_key: str, exchange: str = "") -> None:
     """Publish, and wait until the broker has it safely in a queue. Raises one of AWAY."""
-    async with asyncio.timeout(CONFIRM_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await channel.basic_publish(
             body, exchange=exchange, routing_key=routing_key, properties=properties, mandatory=True
         )

@@ -19,6 +19,7 @@ from kinfolk.kit import log
 from kinfolk.kit.db import Connection, Database, DatabaseAway
 from kinfolk.kit.ending import WrongSetting
 from kinfolk.kit.jobs import Job
+from kinfolk.kit.metrics import tick_metrics
 from kinfolk.kit.role import Main
 from kinfolk.kit.statements import LAST_TICK, TAKEN_TICK, TICK_OWED, TICKS
 
@@ -129,5 +130,6 @@ async def _owe(db: Database, tick: Tick, due_at: datetime) -> None:
         async with db.transaction() as conn:
             job_id = await owe(conn, tick, due_at)
     if job_id is not None:
+        tick_metrics().count(tick.name)
         line = {"event": "tick", **facts, "name": tick.name, "due_at": due_at.isoformat(), "job_id": job_id}
         log.write_line(line | {"ms": (perf_counter() - begun) * 1_000})

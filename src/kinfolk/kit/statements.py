@@ -1,10 +1,11 @@
-"""What is asked of the kit's own tables: jobs, ticks and the inbox."""
+"""What is asked of the kit's own tables: tokens, jobs, ticks and the inbox."""
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Integer,
     Interval,
+    LargeBinary,
     Text,
     any_,
     case,
@@ -23,7 +24,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit.sql import param, sql
-from kinfolk.kit.tables import inbox, jobs, ticks
+from kinfolk.kit.tables import beginnings, inbox, jobs, ticks, tokens
 
 _NOW = func.clock_timestamp()
 _WAITS = jobs.c.status == "queued"
@@ -35,7 +36,7 @@ _THIS_ATTEMPT = (
 
 # PgQueuer's queue, as far as it concerns whoever owes a job: to load PgQueuer itself would cost each process 13 MB.
 _queue = table("pgqueuer", *map(column, ("id", "priority", "entrypoint", "execute_after", "status")))
-_owed = (
+_noted = (
     insert(jobs)
     .from_select(
         ["job_id", "kind", "arguments", "request_id", "by"],
@@ -48,8 +49,9 @@ _owed = (
         ),
     )
     .returning(jobs.c.job_id)
-    .cte()
 )
+_owed = _noted.cte()
+NOTED = sql(_noted)
 OWED = sql(
     insert(_queue)
     .from_select(
@@ -129,6 +131,11 @@ _STATE = (
     jobs.c.started_at,
     jobs.c.ended_at,
 )
+WAITING = sql(
+    select(jobs.c.job_id)
+    .where(jobs.c.job_id == any_(param("job_ids", ARRAY(BigInteger))), _WAITS)
+    .order_by(jobs.c.job_id)
+)
 _IS_SHOWN = or_(param("by", Text).is_(None), jobs.c.by == param("by", Text))
 JOB = sql(select(*_STATE).where(jobs.c.job_id == param("job_id", BigInteger), _IS_SHOWN))
 JOBS = sql(
@@ -173,6 +180,35 @@ NEW_MESSAGES = sql(
 )
 _old = delete(inbox).where(inbox.c.seen_at < func.now() - param("kept", Interval)).returning(inbox.c.message_id).cte()
 FORGOTTEN_MESSAGES = sql(select(func.count()).select_from(_old))
+_begun = postgresql.insert(beginnings).values(consumer=param("consumer"), fingerprint=param("fingerprint"), times=1)
+MESSAGE_BEGUN = sql(
+    _begun.on_conflict_do_update(
+        index_elements=[beginnings.c.consumer, beginnings.c.fingerprint],
+        set_={"times": beginnings.c.times + 1, "begun_at": func.now()},
+    ).returning(beginnings.c.times)
+)
+MESSAGE_ENDED = sql(
+    delete(beginnings).where(
+        beginnings.c.consumer == param("consumer"), beginnings.c.fingerprint == param("fingerprint")
+    )
+)
+FORGOTTEN_BEGINNINGS = sql(delete(beginnings).where(beginnings.c.begun_at < func.now() - param("kept", Interval)))
 
 # To look at a queue is to take its messages and give them back: of two who look, one would see nothing.
 ONE_AT_A_TIME = sql(select(func.pg_advisory_xact_lock(func.hashtextextended(param("queue", Text), 0))))
+TOKEN_KEPT = sql(
+    insert(tokens).values(
+        token_hash=param("token_hash"),
+        user_id=param("user_id"),
+        role=param("role"),
+        expires_at=func.now() + param("lifetime", Interval),
+    )
+)
+TOKENS_STANDING = sql(
+    select(tokens.c.token_hash, tokens.c.user_id, tokens.c.role).where(
+        tokens.c.token_hash == any_(param("hashes", ARRAY(LargeBinary))), tokens.c.expires_at > func.now()
+    )
+)
+TOKEN_REVOKED = sql(delete(tokens).where(tokens.c.token_hash == param("token_hash")))
+ALL_TOKENS_REVOKED = sql(delete(tokens).where(tokens.c.user_id == param("user_id")))
+TOKENS_EXPIRED = sql(delete(tokens).where(tokens.c.expires_at <= func.now()).returning(tokens.c.user_id))

@@ -1,4 +1,4 @@
-"""Where the kit keeps jobs, ticks, and which messages had their effect."""
+"""Where the kit keeps tokens, jobs, ticks, which messages had their effect, and which may end their consumers."""
 
 from sqlalchemy import (
     JSON,
@@ -8,6 +8,7 @@ from sqlalchemy import (
     DateTime,
     Enum,
     Integer,
+    LargeBinary,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -59,4 +60,25 @@ inbox = Table(
     Column("consumer", Text, primary_key=True),
     Column("message_id", Text, primary_key=True),
     Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
+)
+
+beginnings = Table(
+    "beginnings",
+    metadata,
+    Column("consumer", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("times", Integer, nullable=False),
+    Column("begun_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+USER_ROLE = Enum("supplier", "analyst", "admin", name="user_role")
+
+# Logged, unlike a cache: a crash must not send every supplier's program to a login that nobody watches.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("user_id", BigInteger, nullable=False, index=True),
+    Column("role", USER_ROLE, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False, index=True),
 )

@@ -7,29 +7,19 @@ from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    DateTime,
-    Enum,
-    Interval,
-    LargeBinary,
-    Table,
-    any_,
-    delete,
-    func,
-    insert,
-    select,
-)
-from sqlalchemy.dialects.postgresql import ARRAY
-
-from kinfolk.kit.auth import Role, Tokens, TokensAway, Who
+from kinfolk.kit.auth import Tokens, TokensAway, Who
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.log import note
 from kinfolk.kit.shelf import PROOF_BYTES, is_proved, proof
-from kinfolk.kit.sql import metadata, param, sql
+from kinfolk.kit.statements import (
+    ALL_TOKENS_REVOKED,
+    TOKEN_KEPT,
+    TOKEN_REVOKED,
+    TOKENS_EXPIRED,
+    TOKENS_STANDING,
+)
 
 T = TypeVar("T")
 
@@ -39,35 +29,6 @@ MOST_REMEMBERED = 10_000
 PATIENCE_SECONDS = 1.0
 REST_SECONDS = 0.5
 CONNECTIONS = 10
-
-USER_ROLE = Enum(*get_args(Role), name="user_role")
-
-# Logged, unlike a cache: a crash must not send every supplier's program to a login that nobody watches.
-tokens = Table(
-    "tokens",
-    metadata,
-    Column("token_hash", LargeBinary, primary_key=True),
-    Column("user_id", BigInteger, nullable=False, index=True),
-    Column("role", USER_ROLE, nullable=False),
-    Column("expires_at", DateTime(timezone=True), nullable=False, index=True),
-)
-
-KEPT = sql(
-    insert(tokens).values(
-        token_hash=param("token_hash"),
-        user_id=param("user_id"),
-        role=param("role"),
-        expires_at=func.now() + param("lifetime", Interval),
-    )
-)
-STANDING = sql(
-    select(tokens.c.token_hash, tokens.c.user_id, tokens.c.role).where(
-        tokens.c.token_hash == any_(param("hashes", ARRAY(LargeBinary))), tokens.c.expires_at > func.now()
-    )
-)
-REVOKED = sql(delete(tokens).where(tokens.c.token_hash == param("token_hash")))
-ALL_REVOKED = sql(delete(tokens).where(tokens.c.user_id == param("user_id")))
-FORGOTTEN = sql(delete(tokens).where(tokens.c.expires_at <= func.now()).returning(tokens.c.user_id))
 
 
 def new_token() -> str:
@@ -90,26 +51,26 @@ class Embedded:
 
     async def keep(self, conn: Connection, token: str, who: Who, seconds: int) -> None:
         lifetime = timedelta(seconds=seconds)
-        await KEPT.execute(conn, token_hash=_hash(token), user_id=who.user_id, role=who.role, lifetime=lifetime)
+        await TOKEN_KEPT.execute(conn, token_hash=_hash(token), user_id=who.user_id, role=who.role, lifetime=lifetime)
 
     async def look_up(self, token: str) -> Who | None:
         return await self._db.gathered(_find_standing, _hash(token))
 
     async def revoke(self, conn: Connection, token: str) -> None:
-        await REVOKED.execute(conn, token_hash=_hash(token))
+        await TOKEN_REVOKED.execute(conn, token_hash=_hash(token))
 
     async def revoke_all(self, conn: Connection, user_id: int) -> None:
-        await ALL_REVOKED.execute(conn, user_id=user_id)
+        await ALL_TOKENS_REVOKED.execute(conn, user_id=user_id)
 
 
 async def _find_standing(conn: Connection, hashes: list[bytes]) -> Sequence[Who | None]:
-    found = {row[0]: Who(row[1], row[2]) for row in await STANDING.fetch(conn, hashes=hashes)}
+    found = {row[0]: Who(row[1], row[2]) for row in await TOKENS_STANDING.fetch(conn, hashes=hashes)}
     return [found.get(each) for each in hashes]
 
 
 async def forget_expired(conn: Connection) -> int:
     """Forget tokens that have expired; how many."""
-    return len(await FORGOTTEN.fetch(conn))
+    return len(await TOKENS_EXPIRED.fetch(conn))
 
 
 class InRedis:

@@ -18,7 +18,7 @@ from kinfolk.kit import log
 from kinfolk.kit.attempts import Again, Attempts
 from kinfolk.kit.db import NOT_LET_IN, Database
 from kinfolk.kit.jobs import Job
-from kinfolk.kit.ledger import Kept
+from kinfolk.kit.ledger import Ledger
 from kinfolk.kit.queue import queue
 from kinfolk.kit.role import Main
 
@@ -44,7 +44,7 @@ def worker(db: Database, jobs: Sequence[Job[..., Any]], at_once: int) -> Main:
             try:
                 async with db.apart() as conn:
                     pause_seconds = 0.0
-                    await _work(conn, Crew(Attempts(db, Kept()), jobs, at_once), ending)
+                    await _work(conn, Crew(Attempts(db, Ledger()), jobs, at_once), ending)
             except WENT as error:
                 pause_seconds = min(pause_seconds * 2 or 0.2, LONGEST_PAUSE_SECONDS)
                 reason = f"{type(error).__name__}: {error}"

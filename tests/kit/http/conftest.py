@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection, Database
-from kinfolk.kit.http import Answer, Header, Query, Request, delete, get, patch, post, put
+from kinfolk.kit.http import Answer, Header, Request, delete, get, patch, post, put
 from kinfolk.kit.http.answers import InvalidQuery
 from kinfolk.kit.http.application import application
 from kinfolk.kit.module import Module
@@ -77,7 +77,7 @@ async def post_reader(request: Request) -> Answer:
         return Answer.of(await request.aside(body, length_of, told, may_repeat=True))
 
 
-@put("/things/{thing_id}", takes=Thing, gives={200: Thing}, query=[Query("deep", "How deep.", {"type": "integer"})])
+@put("/things/{thing_id}", takes=Thing, gives={200: Thing})
 async def put_thing(request: Request) -> Answer:
     """Keep a thing.
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from tests.conftest import run_sql
+from tests.postgres_places import eventually
 from tests.redis_server import RedisServer
 
 from kinfolk.app import MODULES
@@ -15,8 +16,8 @@ from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.http import watching
 from kinfolk.kit.http.application import application
-from kinfolk.kit.http.watching import READY_SECONDS
-from kinfolk.kit.metrics import SECONDS_GATHERED
+from kinfolk.kit.http.watching import READY_SECONDS, SILENT
+from kinfolk.kit.rabbit import Amqp
 from kinfolk.kit.shelf import Shelf
 
 
@@ -26,8 +27,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "READY_SECONDS", 60)
 
 
-def client_of(db: Database, cache: Cache | None = None) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(application(MODULES, db, cache))  # type: ignore[arg-type]
+def client_of(db: Database, cache: Cache | None = None, amqp_url: str | None = None) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(application(MODULES, db, cache, amqp=Amqp(amqp_url)))  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=transport, base_url="http://kinfolk")
 
 
@@ -50,6 +51,36 @@ async def test_redis_is_told_of_where_there_is_one(db: Database, redis_server: R
         async with Cache(shelf=Shelf(url, "secret")) as cache, client_of(db, cache) as client:
             answer = await client.get("/ready")
         assert (answer.status_code, answer.json()["status"], answer.json()["redis"]) == (200, "ready", said)
+
+
+async def test_rabbitmq_is_told_of_where_there_is_one(db: Database, rabbit_url: str) -> None:
+    async with client_of(db, amqp_url=f"{rabbit_url}/v0") as client:
+        answer = await client.get("/ready")
+    assert (answer.status_code, answer.json()["status"], answer.json()["rabbitmq"]) == (200, "ready", "answers")
+
+
+@pytest.mark.parametrize("how", ["away", "silent", "rude", "another program"])
+async def test_a_rabbitmq_that_does_not_let_us_in_is_told(
+    db: Database, how: str, lines: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if how == "silent":
+        monkeypatch.setattr(watching, "READY_SECONDS", READY_SECONDS)
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if how == "silent":
+            await reader.read()
+        elif how == "another program":
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10)
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(behave, "127.0.0.1", 0) as server:
+        port = 1 if how == "away" else server.sockets[0].getsockname()[1]
+        async with client_of(db, amqp_url=f"amqp://guest:guest@127.0.0.1:{port}/") as client:
+            answer = await client.get("/ready")
+    told = answer.json()
+    assert (answer.status_code, told["status"], told["rabbitmq"]) == (503, "not ready", SILENT)
+    assert lines[0]["rabbitmq"]
 
 
 async def test_a_database_that_is_not_there_is_told(lines: list[Any]) -> None:
@@ -134,13 +165,14 @@ def counted(text: str, route: str) -> float:
 
 def test_metrics_are_those_of_all_workers(service_url: str) -> None:
     """Whichever of two processes is asked, it knows what both have answered."""
-    time.sleep(1.5 * SECONDS_GATHERED)  # what others asked before is shared by then
-    before = counted(httpx.get(f"{service_url}/metrics").text, "/health")
-    for _ in range(40):  # each on a connection of its own, so that both workers get some
-        assert httpx.get(f"{service_url}/health").status_code == 200
-    time.sleep(1.5 * SECONDS_GATHERED)
-    for _ in range(8):
-        answer = httpx.get(f"{service_url}/metrics")
-        assert counted(answer.text, "/health") == before + 40
+    for _ in range(40):  # each on a connection of its own, so that both workers get some; no other test asks for it
+        assert httpx.get(f"{service_url}/problems/not-found").status_code == 200
+
+    def told() -> float:
+        return counted(httpx.get(f"{service_url}/metrics").text, "/problems/{kind}")
+
+    assert eventually(lambda: told() == 40)
+    assert {told() for _ in range(8)} == {40}
+    answer = httpx.get(f"{service_url}/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
-    assert 'kinfolk_http_request_seconds_bucket{le="0.001",route="/health"}' in answer.text
+    assert 'kinfolk_http_request_seconds_bucket{le="0.001",route="/problems/{kind}"}' in answer.text

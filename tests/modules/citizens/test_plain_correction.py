@@ -11,7 +11,7 @@ from tests.modules.citizens.registers import a_citizen, a_family, add, listed, p
 
 from kinfolk.kit.db import Database
 from kinfolk.kit.log import facts
-from kinfolk.kit.sql import Statement
+from kinfolk.kit.statement import Statement
 from kinfolk.modules.citizens import plain_correction
 from kinfolk.modules.citizens.plain_correction import CORRECTED_CITIZENS, PlainCorrection, corrections_in
 

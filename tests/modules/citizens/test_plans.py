@@ -16,8 +16,8 @@ from kinfolk.app import MODULES
 from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.http.application import application
-from kinfolk.kit.sql import Statement
-from kinfolk.modules.citizens import analytics, correction, imports
+from kinfolk.kit.statement import Statement
+from kinfolk.modules.citizens import statements
 from kinfolk.modules.citizens.correction import correct_citizen
 from kinfolk.modules.citizens.imports import add_import
 from kinfolk.modules.citizens.plain_correction import PlainCorrection, correct_citizens
@@ -27,10 +27,10 @@ TABLES = ("imports", "citizens", "ties")
 MANY = 10_000
 PATHS = ("citizens", "citizens/birthdays", "towns/stat/percentile/age")
 READ_BY_IMPORT = {
-    "citizens": imports.CITIZENS_OF_IMPORT,
-    "ties": imports.TIES_OF_IMPORT,
-    "months": analytics.BIRTH_MONTHS_AND_TIES,
-    "births": analytics.BIRTHS_OF_TOWNS,
+    "citizens": statements.CITIZENS_OF_IMPORT,
+    "ties": statements.TIES_OF_IMPORT,
+    "months": statements.BIRTH_MONTHS_AND_TIES,
+    "births": statements.BIRTHS_OF_TOWNS,
 }
 
 
@@ -139,7 +139,7 @@ async def test_relatives_are_found_by_both_ends(crowded: tuple[Database, int, in
     """An import that the statistics do not know is no reason to read all its ties."""
     db, _, large = crowded
     async with db.connection() as conn:
-        found = await plan(conn, correction.RELATIVES_OF_CITIZEN, import_id=large, citizen_id=5_000)
+        found = await plan(conn, statements.RELATIVES_OF_CITIZEN, import_id=large, citizen_id=5_000)
     for end in ("low_id", "high_id"):
         assert f"Index Cond: ((import_id = '{large}'::bigint) AND ({end} = '5000'::bigint))" in found
 

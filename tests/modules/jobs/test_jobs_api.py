@@ -97,14 +97,14 @@ async def test_a_query_that_cannot_be_understood(client: httpx.AsyncClient, plac
 
 async def test_ticks_newest_first(client: httpx.AsyncClient, db: Database) -> None:
     with jobs_in_memory(db):
-        for day in (1, 2):
-            async with db.transaction() as conn:
-                await schedule.owe(conn, TICKS[0], datetime(2026, 11, day, tzinfo=UTC))
+        async with db.transaction() as conn:
+            days = [datetime(2026, 11, day, tzinfo=UTC) for day in (1, 2)]
+            first, second = [await schedule.owe(conn, TICKS[0], day) for day in days]
     answer = await client.get("/api/v1/ticks", params={"name": "tests.second"})
     assert answer.status_code == 200
     assert answer.json() == [
-        {"name": "tests.second", "due_at": "2026-11-02T00:00:00Z", "job_id": 2},
-        {"name": "tests.second", "due_at": "2026-11-01T00:00:00Z", "job_id": 1},
+        {"name": "tests.second", "due_at": "2026-11-02T00:00:00Z", "job_id": second},
+        {"name": "tests.second", "due_at": "2026-11-01T00:00:00Z", "job_id": first},
     ]
     assert len((await client.get("/api/v1/ticks", params={"limit": 1})).json()) == 1
     assert (await client.get("/api/v1/ticks", params={"name": "nobody"})).json() == []

@@ -11,7 +11,7 @@ import pytest
 from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 from tests.modules.citizens.registers import a_citizen
-from tests.rabbit_client import are_waiting, channel_to
+from tests.rabbit_client import are_waiting, channel_to, until
 from tests.running import Service
 from tests.scripted_service import Answer, scripted_service
 
@@ -98,6 +98,49 @@ async def test_every_bad_place_of_a_register_stands_on_the_parked_message(
     assert command("drop", LANE, "--id", "wrong") == "dropped wrong\n"
     assert command("parked") == ""
     assert "There is no such parked message." in command("drop", LANE, "--id", "wrong", code=1)
+
+
+async def test_a_student_comes_by_message_and_one_that_is_wrong_is_looked_after(
+    channel: AbstractChannel, command: Command, service: Service
+) -> None:
+    """By a name that a sender knows from the contract, over HTTP and by command."""
+
+    async def tell(body: str, message_id: str) -> None:
+        properties = Basic.Properties(message_id=message_id, delivery_mode=2, content_type="application/json")
+        await channel.basic_publish(
+            body.encode(),
+            exchange="example.exchange",
+            routing_key="example.main",
+            properties=properties,
+            mandatory=True,
+        )
+
+    async with httpx.AsyncClient(base_url=f"{service.url}/api/v1", timeout=60) as client:
+
+        async def are_added() -> bool:
+            return [student["name"] for student in (await client.get("/students")).json()["result"]] == ["Анна", "Vera"]
+
+        await tell('{"name": "Анна"}', "first")
+        await tell('{"name": "Анна"}', "first")
+        for message_id in ("wrong", "worse"):
+            await tell('{"name": "", "active": false}', message_id)
+        await tell('{"name": "Vera"}', "last")
+        await until(are_added)
+        await are_waiting(channel, "example.main.error", 2)
+        parked = (await client.get("/messages/parked", params={"lane": "example.main"})).json()
+        assert [(one["id"], one["attempts"]) for one in parked] == [("wrong", 1), ("worse", 1)]
+        places = {place["pointer"]: place["detail"] for place in parked[0]["problem"]["errors"]}
+        assert places == {"/name": "must have at least 1 character", "/active": "is not a known field"}
+        shown = command("parked", "example.main")
+        assert "    /name: must have at least 1 character\n    /active: is not a known field\n" in shown
+        replayed = await client.post("/messages/parked/example.main/replay", params={"id": "wrong"})
+        assert replayed.json() == {"replayed": 1}
+        assert command("replay", "example.main", "--id", "worse") == "replayed 1\n"
+        await are_waiting(channel, "example.main.error", 2)  # they are no better than before
+        assert (await client.delete("/messages/parked/example.main/wrong")).status_code == 204
+        assert command("drop", "example.main", "--id", "worse") == "dropped worse\n"
+        assert command("parked", "example.main") == ""
+        assert await are_added()
 
 
 async def test_of_very_many_bad_places_as_many_as_a_header_holds(

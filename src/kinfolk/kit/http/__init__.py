@@ -1,6 +1,6 @@
 """Speaking HTTP: what a module's `api.py` needs, and the application that holds the modules together."""
 
 from kinfolk.kit.http.answers import Answer, Request, entity_tag
-from kinfolk.kit.http.routes import Header, Query, delete, get, patch, post, put
+from kinfolk.kit.http.routes import Header, delete, get, patch, post, put
 
-__all__ = ["Answer", "Header", "Query", "Request", "delete", "entity_tag", "get", "patch", "post", "put"]
+__all__ = ["Answer", "Header", "Request", "delete", "entity_tag", "get", "patch", "post", "put"]

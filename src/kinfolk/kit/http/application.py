@@ -1,8 +1,8 @@
 """The ASGI application: the modules' routes and our own, inside the layers."""
 
 import socket
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
 
 import msgspec
 from litestar import HttpMethod, Litestar, Router, route
@@ -30,6 +30,8 @@ from kinfolk.kit.pool import Pool
 from kinfolk.kit.rabbit import Amqp
 from kinfolk.kit.tokens import kept_tokens
 
+P = ParamSpec("P")
+
 MOST_UPLOADS = 4
 NOWHERE = Amqp()
 NO_RULES: Rules = {}
@@ -53,12 +55,14 @@ def framework(
     *,
     amqp: Amqp = NOWHERE,
     auth: Auth | None = None,
+    is_local: bool = False,
 ) -> Litestar:
     """The routes without our layers, on a database and a cache that whoever runs them opens.
 
     `line` leads to the process beside, see `kit/pool.py`; `most_uploads` large bodies are taken at a time;
     `amqp` says where parked messages are. Without `auth` nobody is asked who they are. Raises LookupError where
-    somebody would be and a route has no rule.
+    somebody would be and a route has no rule. `is_local`: who asks for another name than that of this machine is
+    refused.
     """
     auth = auth or Auth({}, kept_tokens(db, None, ""), is_required=False)
     pages.load()
@@ -74,6 +78,8 @@ def framework(
         state=State(
             {
                 "auth": auth,
+                "is_local": is_local,
+                "amqp": amqp,
                 "db": db,
                 "cache": cache or Cache(),
                 "documents": {pages.OPENAPI: describe(modules, auth.rules), pages.ASYNCAPI: describe_messages(modules)},
@@ -125,23 +131,16 @@ def _options(path: str, allowed: str) -> HTTPRouteHandler:
     return route(path, http_method=[HttpMethod.OPTIONS], status_code=200)(options)  # the status is the Answer's own
 
 
-def application(
-    modules: Sequence[Module],
-    db: Database,
-    cache: Cache | None = None,
-    line: socket.socket | None = None,
-    most_uploads: int = MOST_UPLOADS,
-    *,
-    amqp: Amqp = NOWHERE,
-    auth: Auth | None = None,
-    is_local: bool = False,
-) -> ASGIApp:
-    """The whole application, as a process serves it; the arguments are those of `framework`.
+def _whole(frame: Callable[P, Litestar]) -> Callable[P, ASGIApp]:
+    def application(*arguments: P.args, **named: P.kwargs) -> ASGIApp:
+        inner = frame(*arguments, **named)
+        return Front(Compression(inner), http_metrics(), is_local=inner.state.is_local)
 
-    `is_local`: who asks for another name than that of this machine is refused.
-    """
-    inner = framework(modules, db, cache, line, most_uploads, amqp=amqp, auth=auth)
-    return Front(Compression(inner), http_metrics(), is_local=is_local)
+    return application
+
+
+application = _whole(framework)
+"""The whole application, as a process serves it, with the arguments of `framework`."""
 
 
 def describe(modules: Sequence[Module], rules: Rules = NO_RULES) -> bytes:

@@ -99,15 +99,8 @@ def _operation(handler: HTTPRouteHandler, place: tuple[str, str], tag: str, refs
     }
     if description:
         entry["description"] = description
-    named = {q.name: {"description": q.description, "schema": q.schema} for q in operation.named}
-    parameters = [
-        {"name": name, "in": "path", "required": True, **named.get(name, {"schema": _id_schema()})}
-        for name in _ID.findall(path)
-    ]
+    parameters = [_in_path(name, operation.named.get(name)) for name in _ID.findall(path)]
     parameters += [] if operation.asks is None else _asked(operation.asks)
-    parameters += [
-        {"name": q.name, "in": "query", "description": q.description, "schema": q.schema} for q in operation.query
-    ]
     parameters += [{"name": h.name, "in": "header", **_header(h)} for h in operation.reads]
     if parameters:
         entry["parameters"] = parameters
@@ -125,8 +118,12 @@ def _security(rule: Rule) -> list[dict[str, list[str]]]:
     return [{}, {"token": []}] if rule.is_open_on_loopback else [{"token": []}]
 
 
-def _id_schema() -> dict[str, Any]:
-    return {"type": "integer", "format": "int64", "minimum": 0, "maximum": LARGEST_ID}
+def _in_path(name: str, description: str | None) -> dict[str, Any]:
+    """A word with its description, or a number."""
+    parameter = {"name": name, "in": "path", "required": True}
+    if description is not None:
+        return parameter | {"description": description, "schema": {"type": "string"}}
+    return parameter | {"schema": {"type": "integer", "format": "int64", "minimum": 0, "maximum": LARGEST_ID}}
 
 
 def _asked(shape: type[Any]) -> list[dict[str, Any]]:

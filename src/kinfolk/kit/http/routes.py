@@ -18,15 +18,6 @@ Handler = Callable[[Request], Awaitable[Answer]]
 
 
 @dataclass(frozen=True)
-class Query:
-    """A parameter of the query or the path; `schema` is JSON Schema."""
-
-    name: str
-    description: str
-    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
-
-
-@dataclass(frozen=True)
 class Header:
     """A header of a request or an answer."""
 
@@ -49,9 +40,8 @@ class Operation:
     refuses: Sequence[type[problems.Problem]] = ()
     asks: type[Any] | None = None
     """The shape of the query, as `Request.asked` reads it."""
-    query: Sequence[Query] = ()
-    named: Sequence[Query] = ()
-    """Parameters of the path that are not numbers."""
+    named: Mapping[str, str] = field(default_factory=dict)
+    """Parameters of the path that are not numbers, and what they are."""
     reads: Sequence[Header] = ()
     sets: Sequence[Header] = ()
 

@@ -12,9 +12,11 @@ from kinfolk.kit.db import DatabaseAway
 from kinfolk.kit.http.answers import Answer, Request
 from kinfolk.kit.http.routes import get
 from kinfolk.kit.log import note
+from kinfolk.kit.rabbit import is_reachable
 from kinfolk.kit.revision import is_current
 
 READY_SECONDS = 1.0
+SILENT = "does not answer: messages wait"
 
 
 class Health(msgspec.Struct):
@@ -31,6 +33,8 @@ class Readiness(msgspec.Struct):
     migrations: str
     redis: str | msgspec.UnsetType = msgspec.UNSET
     """Only where there is one. Requests are served without it, too."""
+    rabbitmq: str | msgspec.UnsetType = msgspec.UNSET
+    """Only where there is one."""
 
 
 @get("/health", gives={200: Health}, given=Health("alive"))
@@ -41,17 +45,27 @@ async def health(_request: Request) -> Answer:
 
 @get("/ready", gives={200: Readiness, 503: Readiness}, given=Readiness("ready", "answers", "at head"))
 async def ready(request: Request) -> Answer:
-    """Can requests be served? The database answers within a second and its tables are up to date."""
-    redis = await _redis(request)
+    """Can requests be served? The database answers within a second, its tables are up to date, RabbitMQ lets us in.
+
+    Where there is none of it, RabbitMQ is not asked for.
+    """
+    (is_usable, database, migrations), redis, rabbitmq = await asyncio.gather(
+        _database(request), _redis(request), _rabbitmq(request)
+    )
+    is_ready = is_usable and rabbitmq != SILENT
+    status: Literal["ready", "not ready"] = "ready" if is_ready else "not ready"
+    return Answer.of(Readiness(status, database, migrations, redis, rabbitmq), 200 if is_ready else 503)
+
+
+async def _database(request: Request) -> tuple[bool, str, str]:
+    """Whether it can be used, and why not; how its tables stand."""
     try:
         async with asyncio.timeout(READY_SECONDS), request.db.connection() as conn:
-            current = await is_current(conn)
+            is_head = await is_current(conn)
     except Exception as error:  # whatever it is, we are not ready, and the prober must be told
         note(reason=type(error).__name__)
-        return Answer.of(Readiness("not ready", _what_is_known(error), "unknown", redis), 503)
-    if not current:
-        return Answer.of(Readiness("not ready", "answers", "not at head: run kinfolk db upgrade head", redis), 503)
-    return Answer.of(Readiness("ready", "answers", "at head", redis))
+        return False, _what_is_known(error), "unknown"
+    return is_head, "answers", "at head" if is_head else "not at head: run kinfolk db upgrade head"
 
 
 async def _redis(request: Request) -> str | msgspec.UnsetType:
@@ -59,6 +73,13 @@ async def _redis(request: Request) -> str | msgspec.UnsetType:
     if shelf is None:
         return msgspec.UNSET
     return "answers" if await shelf.is_reachable() else "does not answer: each process has its own answers"
+
+
+async def _rabbitmq(request: Request) -> str | msgspec.UnsetType:
+    url = request.app.state.amqp.url
+    if url is None:
+        return msgspec.UNSET
+    return "answers" if await is_reachable(url, READY_SECONDS) else SILENT
 
 
 def _what_is_known(error: Exception) -> str:

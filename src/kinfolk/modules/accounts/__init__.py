@@ -7,6 +7,7 @@ MODULE = Module(
     description="Users and their roles, logging in and out.",
     routes="kinfolk.modules.accounts.api:ROUTES",
     tables="kinfolk.modules.accounts.tables",
+    statements="kinfolk.modules.accounts.statements",
     jobs="kinfolk.modules.accounts.jobs:JOBS",
     ticks="kinfolk.modules.accounts.jobs:TICKS",
     has_v1_0=True,

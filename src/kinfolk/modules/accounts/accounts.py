@@ -5,19 +5,24 @@ from datetime import timedelta
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
-from sqlalchemy import BigInteger, Boolean, Interval, Text, any_, delete, func, select, update
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit import problems
 from kinfolk.kit.auth import Role, Tokens
 from kinfolk.kit.db import Connection
 from kinfolk.kit.log import note
 from kinfolk.kit.passwords import Passwords
-from kinfolk.kit.sql import moment, param, sql
 from kinfolk.kit.statement import Moment
-from kinfolk.kit.tokens import USER_ROLE
-from kinfolk.modules.accounts.tables import users
+from kinfolk.modules.accounts.statements import (
+    ADDED,
+    ADMINS,
+    ALL,
+    AMONG,
+    CHANGED,
+    IS_EMPTY,
+    NAMED,
+    ONE_AT_A_TIME,
+    REMOVED,
+)
 
 FIRST_NAME = "admin"
 FIRST_PASSWORD_LIFETIME = timedelta(days=1)
@@ -65,45 +70,6 @@ class User(Struct, frozen=True, rename={"user_id": "id", "is_active": "active"})
     role: Role
     is_active: bool
     created_at: Moment
-
-
-COLUMNS = (users.c.user_id, users.c.username, users.c.role, users.c.is_active, moment(users.c.created_at))
-IS_MEANT = users.c.user_id == param("user_id")
-ADDED = sql(
-    postgresql.insert(users)
-    .values(
-        username=param("username"),
-        password_hash=param("password_hash"),
-        password_until=func.now() + param("lifetime", Interval),
-        role=param("role"),
-    )
-    .on_conflict_do_nothing(index_elements=[func.lower(users.c.username)])
-    .returning(*COLUMNS)
-)
-ALL = sql(select(*COLUMNS).order_by(users.c.user_id))
-AMONG = sql(select(*COLUMNS).where(users.c.user_id == any_(param("numbers", ARRAY(BigInteger)))))
-NAMED = sql(select(*COLUMNS).where(func.lower(users.c.username) == func.lower(param("username", Text))))
-CHANGED = sql(
-    update(users)
-    .where(IS_MEANT)
-    .values(
-        role=func.coalesce(param("role", USER_ROLE), users.c.role),
-        is_active=func.coalesce(param("is_active", Boolean), users.c.is_active),
-        password_hash=func.coalesce(param("password_hash", Text), users.c.password_hash),
-        password_until=None,
-    )
-    .returning(*COLUMNS)
-)
-REMOVED = sql(delete(users).where(IS_MEANT).returning(users.c.user_id))
-# In this order, so that two who take away each other's role wait, and the second one finds what the first has done.
-ADMINS = sql(
-    select(users.c.user_id)
-    .where(users.c.role == "admin", users.c.is_active)
-    .order_by(users.c.user_id)
-    .with_for_update()
-)
-IS_EMPTY = sql(select(~select(users.c.user_id).exists()))
-ONE_AT_A_TIME = sql(select(func.pg_advisory_xact_lock(func.hashtextextended("kinfolk first administrator", 0))))
 
 
 async def add_user(

@@ -6,54 +6,18 @@ is kept from logging in with the right password.
 """
 
 import hashlib
-from datetime import timedelta
 from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
 
-from sqlalchemy import Float, Integer, LargeBinary, any_, case, delete, func, literal, select, update
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import ARRAY
-
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection
-from kinfolk.kit.sql import param, sql
-from kinfolk.modules.accounts.tables import login_failures
+from kinfolk.modules.accounts.statements import COUNTED, FORGIVEN, FORGOTTEN
 
-WINDOW = timedelta(seconds=120)
 MOST_OF_ONE = 5
 MOST_OF_ONE_IN_A_FLOOD = 1
 MOST_OF_ADDRESS = 50
 MOST_OF_ACCOUNT = 20
 NETWORK_BITS = 64  # what one customer of a provider has of IPv6
-
-_is_over = login_failures.c.since <= func.now() - WINDOW
-_is_among = login_failures.c.subject == any_(param("subjects", ARRAY(LargeBinary)))
-_counted = postgresql.insert(login_failures).from_select(
-    ["subject", "failures", "since"],
-    select(func.unnest(param("subjects", ARRAY(LargeBinary))), literal(1, Integer), func.now()),
-)
-COUNTED = sql(
-    _counted.on_conflict_do_update(
-        index_elements=["subject"],
-        set_={
-            "failures": case((_is_over, 1), else_=login_failures.c.failures + 1),
-            "since": case((_is_over, func.now()), else_=login_failures.c.since),
-        },
-    ).returning(
-        login_failures.c.subject,
-        login_failures.c.failures,
-        func.extract("epoch", login_failures.c.since + WINDOW - func.now()).cast(Float),
-    )
-)
-_in_order = select(login_failures.c.subject).where(_is_among).order_by(login_failures.c.subject).with_for_update()
-FORGIVEN = sql(
-    update(login_failures)
-    .where(login_failures.c.subject.in_(_in_order))
-    .values(failures=func.greatest(login_failures.c.failures - 1, 0))
-)
-FORGOTTEN = sql(
-    delete(login_failures).where(login_failures.c.since < func.now() - WINDOW).returning(login_failures.c.subject)
-)
 
 
 class TooManyFailures(problems.TooMany):

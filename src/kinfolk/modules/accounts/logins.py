@@ -3,16 +3,14 @@
 from typing import Annotated
 
 from msgspec import Meta, Struct
-from sqlalchemy import Text, func, or_, select, update
 
 from kinfolk.kit import problems
 from kinfolk.kit.auth import TOKEN_SECONDS, Auth, Who
 from kinfolk.kit.db import Database
 from kinfolk.kit.log import note
-from kinfolk.kit.sql import param, sql
 from kinfolk.kit.tokens import new_token
 from kinfolk.modules.accounts.floods import Attempt
-from kinfolk.modules.accounts.tables import users
+from kinfolk.modules.accounts.statements import KNOWN, RENEWED, STILL_SO
 
 Word = Annotated[str, Meta(max_length=1_024)]
 
@@ -35,20 +33,6 @@ class Credentials(Struct, frozen=True, forbid_unknown_fields=True):
         if len(named) != 1:
             raise problems.InvalidDocument([problems.BadPlace("/username", "is needed, or email in its place")])
         return named[0]
-
-
-_is_let_in = (users.c.is_active, or_(users.c.password_until.is_(None), users.c.password_until > func.now()))
-_is_unchanged = (users.c.user_id == param("user_id"), users.c.password_hash == param("password_hash"))
-KNOWN = sql(
-    select(users.c.user_id, users.c.password_hash).where(
-        func.lower(users.c.username) == func.lower(param("username", Text)), *_is_let_in
-    )
-)
-# Locked until the token is kept: whoever changes the user meanwhile waits, and then ends this token, too.
-STILL_SO = sql(select(users.c.role).where(*_is_unchanged, *_is_let_in).with_for_update(read=True))
-RENEWED = sql(
-    update(users).where(*_is_unchanged, *_is_let_in).values(password_hash=param("renewed")).returning(users.c.role)
-)
 
 
 async def log_in(db: Database, auth: Auth, given: Credentials, address: str) -> str:

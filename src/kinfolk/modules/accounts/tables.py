@@ -4,7 +4,7 @@ from sqlalchemy import BigInteger, Boolean, Column, DateTime, Identity, Index, I
 from sqlalchemy.sql.expression import true
 
 from kinfolk.kit.sql import metadata
-from kinfolk.kit.tokens import USER_ROLE
+from kinfolk.kit.tables import USER_ROLE
 
 users = Table(
     "users",

@@ -12,6 +12,8 @@ from kinfolk.kit.settings import ClientSettings, FileSettings, whole
 
 app = App("jobs", help="Look after jobs: list, show, cancel.")
 
+Number = Annotated[int, Parameter(converter=whole, help="The number of the job.")]
+
 
 class Progress(msgspec.Struct, frozen=True):
     done: int
@@ -54,7 +56,7 @@ def list_jobs(
 @app.command
 @ends_plainly
 def show(
-    job_id: Annotated[int, Parameter(converter=whole, help="The number of the job.")],
+    job_id: Number,
     /,
     *,
     client: ClientSettings = ClientSettings(),
@@ -71,7 +73,7 @@ def show(
 @app.command
 @ends_plainly
 def cancel(
-    job_id: Annotated[int, Parameter(converter=whole, help="The number of the job.")],
+    job_id: Number,
     /,
     *,
     client: ClientSettings = ClientSettings(),

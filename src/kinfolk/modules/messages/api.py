@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from kinfolk.kit.http import Answer, Query, Request, delete, get, post
+from kinfolk.kit.http import Answer, Request, delete, get, post
 from kinfolk.kit.http.answers import InvalidQuery
 from kinfolk.kit.parked import (
     MOST_SHOWN,
@@ -16,8 +16,8 @@ from kinfolk.kit.parked import (
 )
 from kinfolk.kit.rabbit import BrokerAway, NoBroker
 
-LANE = Query("lane", "The name of the lane.")
-ID = Query("id", "The id of the message, as the list shows it.")
+LANE = {"lane": "The name of the lane."}
+ID = {"id": "The id of the message, as the list shows it."}
 FIRST = ParkedMessage(
     "imports.main", "42", "The citizens break the rules.", 1, "2026-11-22T10:00:00.000+00:00", None, "{}", 2, None
 )
@@ -62,7 +62,7 @@ async def get_parked(request: Request) -> Answer:
     gives={200: Replayed},
     given=Replayed(3),
     refuses=(*ABSENT, NoSuchParkedMessage, CannotBeSentBack, InvalidQuery),
-    named=[LANE],
+    named=LANE,
     asks=Which,
 )
 async def replay_parked(request: Request) -> Answer:
@@ -77,7 +77,7 @@ async def replay_parked(request: Request) -> Answer:
     "/messages/parked/{lane}/{id}",
     gives={204: None},
     refuses=(*ABSENT, NoSuchParkedMessage),
-    named=[LANE, ID],
+    named=LANE | ID,
 )
 async def drop_parked(request: Request) -> Answer:
     """Forget a parked message."""

@@ -1,6 +1,6 @@
 """The HTTP face of students."""
 
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -21,37 +21,27 @@ from kinfolk.modules.students.students import (
 )
 from kinfolk.modules.students.timezone import REFUSED, Clock, Place, read_clock
 
+T = TypeVar("T")
 Success = Annotated[bool, Meta(examples=[True])]
 ANNA = Student(1, "Anna", True, "2020-11-21T15:04:05+00:00", "2020-11-21T15:04:05+00:00")
 
 
-class OneStudent(Struct, kw_only=True):
-    """A student as it now stands."""
+class Result(Struct, Generic[T], kw_only=True):
+    """What was asked for, as it now stands."""
 
     success: Success = True
-    result: Student
+    result: T
 
 
-class StudentList(Struct, kw_only=True):
-    """Active students by id."""
-
-    success: Success = True
-    result: list[Student]
-
-
-class OneClock(Struct, kw_only=True):
-    """What time it is there."""
-
-    success: Success = True
-    result: Clock
+ONE = {"given": Result(result=ANNA), "gives": {200: Result[Student]}}
 
 
 @post(
     "/students",
     takes=NewStudent,
     sent=NewStudent("Anna"),
-    gives={201: OneStudent},
-    given=OneStudent(result=ANNA),
+    gives={201: Result[Student]},
+    given=Result(result=ANNA),
     refuses=UNREADABLE,
     sets=[Header("Location", "Where the student is.", "/api/v1/students/1")],
 )
@@ -60,29 +50,28 @@ async def post_student(request: Request) -> Answer:
     new = await request.document(NewStudent)
     student = await request.db.gathered_change(add_students, (new, origin()))
     location = request.place(f"/students/{student.student_id}")
-    return Answer.of(OneStudent(result=student), 201, headers={"location": location})
+    return Answer.of(Result(result=student), 201, headers={"location": location})
 
 
-@get("/students", asks=Page, gives={200: StudentList}, given=StudentList(result=[ANNA]), refuses=[InvalidQuery])
+@get("/students", asks=Page, gives={200: Result[list[Student]]}, given=Result(result=[ANNA]), refuses=[InvalidQuery])
 async def get_students(request: Request) -> Answer:
     """Active students by id."""
     async with request.db.connection() as conn:
-        return Answer.of(StudentList(result=await list_students(conn, request.asked(Page))))
+        return Answer.of(Result(result=await list_students(conn, request.asked(Page))))
 
 
-@get("/students/{student_id}", gives={200: OneStudent}, given=OneStudent(result=ANNA), refuses=[NoSuchStudent])
+@get("/students/{student_id}", **ONE, refuses=[NoSuchStudent])
 async def get_student(request: Request) -> Answer:
     """One student, active or not."""
     student = await request.db.gathered(find_students, request.number("student_id", NoSuchStudent))
-    return Answer.of(OneStudent(result=student))
+    return Answer.of(Result(result=student))
 
 
 @patch(
     "/students/{student_id}",
     takes=NewStudent,
     sent=NewStudent("Anna"),
-    gives={200: OneStudent},
-    given=OneStudent(result=ANNA),
+    **ONE,
     refuses=(*UNREADABLE, NoSuchStudent),
 )
 async def patch_student(request: Request) -> Answer:
@@ -90,7 +79,7 @@ async def patch_student(request: Request) -> Answer:
     student_id = request.number("student_id", NoSuchStudent)
     change = await request.document(NewStudent)
     async with request.db.transaction() as conn:
-        return Answer.of(OneStudent(result=await rename_student(conn, student_id, change)))
+        return Answer.of(Result(result=await rename_student(conn, student_id, change)))
 
 
 @delete("/students/{student_id}", gives={204: None}, refuses=[NoSuchStudent])
@@ -104,13 +93,13 @@ async def delete_student(request: Request) -> Answer:
 @get(
     "/timezone",
     asks=Place,
-    gives={200: OneClock},
-    given=OneClock(result=Clock("Europe/Moscow", "2020-11-21T18:04:05+03:00")),
+    gives={200: Result[Clock]},
+    given=Result(result=Clock("Europe/Moscow", "2020-11-21T18:04:05+03:00")),
     refuses=[InvalidQuery, *REFUSED],
 )
 async def get_timezone(request: Request) -> Answer:
     """What time it is elsewhere."""
-    return Answer.of(OneClock(result=await read_clock(request.asked(Place))))
+    return Answer.of(Result(result=await read_clock(request.asked(Place))))
 
 
 ROUTES = [post_student, get_students, get_student, patch_student, delete_student, get_timezone]

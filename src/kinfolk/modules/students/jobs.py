@@ -1,10 +1,9 @@
 """What is done for students later, or because the clock says so."""
 
-from collections.abc import Sequence
-
 from msgspec import Struct
 
 from kinfolk.kit.db import Connection
+from kinfolk.kit.halving import spared
 from kinfolk.kit.jobs import job
 from kinfolk.kit.schedule import Tick
 from kinfolk.modules.students.statements import NEXT_ACTIVE, TOUCHED, WELCOMED
@@ -29,26 +28,13 @@ async def welcome(conn: Connection, *, student_id: int) -> None:
 async def touch(conn: Connection, *, above: int = 0) -> Touched:
     """Touch the next active students and owe the rest, so that nobody is locked for longer than one batch takes.
 
-    Who is locked is being changed anyway, and waits for nobody.
+    Who is locked is being changed anyway; who cannot be touched stops nobody else.
     """
     numbers = [row[0] for row in await NEXT_ACTIVE.fetch(conn, above=above, limit=MOST_TOUCHED_AT_ONCE)]
     if len(numbers) == MOST_TOUCHED_AT_ONCE:
         await touch.later(conn, above=numbers[-1])
-    failed = await _touch(conn, numbers)
+    failed = await spared(conn, numbers, lambda some: TOUCHED.execute(conn, numbers=some))
     return Touched(len(numbers) - len(failed), failed)
-
-
-async def _touch(conn: Connection, numbers: Sequence[int]) -> list[int]:
-    """Touch all of them but those who cannot be, who are returned: found by halving, they cost the others little."""
-    try:
-        async with conn.transaction():
-            await TOUCHED.execute(conn, numbers=numbers)
-    except Exception:  # whatever is wrong with one must not stop the rest
-        if len(numbers) == 1:
-            return list(numbers)
-        middle = len(numbers) // 2
-        return await _touch(conn, numbers[:middle]) + await _touch(conn, numbers[middle:])
-    return []
 
 
 JOBS = [welcome, touch]
