@@ -59,9 +59,10 @@ def postgres(folder: Path) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def kinfolk_api(pg_url: str, log: Path) -> Iterator[tuple[str, int]]:
-    """`kinfolk api`, one worker, every request logged: its URL and its pid."""
+def kinfolk_api(pg_url: str, log: Path, *more: str) -> Iterator[tuple[str, int]]:
+    """`kinfolk api`, one worker, every request logged: its URL and its pid; `more` are words of the command line."""
     words = ["kinfolk", "api", "--api-port", "0", "--pg-url", pg_url, "--log-level", "info", "--log-format", "logfmt"]
+    words += more
     with _python(words, log) as process:
         yield f"http://127.0.0.1:{_port_when_ready(process, log)}", process.pid
 

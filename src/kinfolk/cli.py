@@ -1,21 +1,19 @@
 """`kinfolk`: one word for each role and each errand."""
 
-import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env
 
 from kinfolk import __version__
-from kinfolk.kit.ending import FAILED, OK, Ended, Missing, WrongSetting, ends_plainly, tell
+from kinfolk.kit.database_url import check_redis_url, database_url
+from kinfolk.kit.ending import OK, Missing, WrongSetting, ends_plainly, tell
 from kinfolk.kit.settings import (
     PREFIX,
     AmqpSettings,
@@ -32,13 +30,15 @@ from kinfolk.kit.settings import (
     ServingSettings,
     Sources,
     WebSettings,
+    is_loopback,
     masked,
 )
 
 if TYPE_CHECKING:
+    from kinfolk.kit.auth import Auth
     from kinfolk.kit.cache import Cache
     from kinfolk.kit.compiled import Compiled
-    from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+    from kinfolk.kit.db import Database
     from kinfolk.kit.rabbit import Amqp
     from kinfolk.roles import Role
 
@@ -56,67 +56,13 @@ app = App(
 )
 
 
-@contextmanager
-def database_url(settings: DatabaseSettings, user: str | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The server named by `--pg-url`, else the embedded one for as long as this lasts; and what starts it again.
-
-    Raises WrongSetting when `user` could not end the server that was started here as root.
-    """
-    if settings.pg_url is not None:
-        likeness = "postgresql://user:password@host:port/name"
-        _check_url("--pg-url", settings.pg_url, likeness, "postgresql", "postgres")
-        yield settings.pg_url, lambda: None
-        return
-    from kinfolk.kit.embedded_postgres import EmbeddedPostgres
-
-    server = EmbeddedPostgres(settings.data_dir, binaries=settings.pg_bin)
-    url = server.start()
-    try:
-        if user is not None and server.is_ours:
-            raise WrongSetting(
-                f"--user {user} could not look after the embedded PostgreSQL; give --pg-url, or let another process "
-                "(kinfolk up) have started it"
-            )
-        yield url, partial(_start_again, server, url)
-    finally:
-        server.stop()
-
-
-def _start_again(server: "EmbeddedPostgres", url: str) -> None:
-    """Start the embedded server if it has died. Raises Ended where nobody could find it."""
-    if server.is_running:
-        return
-    from kinfolk.kit import log
-
-    log.write_line({"event": "database_died", "log": str(server.log_path)}, logging.WARNING)
-    if server.start() != url:
-        raise Ended(FAILED, "PostgreSQL died, and another program took its port meanwhile: start Kinfolk again")
-
-
-def check_redis_url(settings: CacheSettings) -> None:
-    """Raises WrongSetting."""
-    if settings.redis_url is not None:
-        likeness = "redis://user:password@host:port/number"
-        _check_url("--redis-url", settings.redis_url, likeness, "redis", "rediss", "unix")
-
-
-def _check_url(name: str, url: str, likeness: str, *schemes: str) -> None:
-    """Raises WrongSetting, whose words do not quote the URL: it may hold a password."""
-    try:
-        parts = urlsplit(url)
-        is_right = parts.scheme in schemes and "://" in url and parts.port != 0
-    except ValueError:
-        is_right = False
-    if not is_right:
-        raise WrongSetting(f"{name} must look like {likeness}")
-
-
 @app.command
 def up(settings: ServingSettings = ServingSettings()) -> int:
     """Start everything: the database, its migrations, the API and its pages, and the roles beside it."""
     check_redis_url(settings.cache)
     with database_url(settings.database, settings.process.user) as (url, mend):
         _load_statements(upgraded_url=url)
+        _provide_admin(url, settings.web)
         return _serve("up", url, mend, settings)
 
 
@@ -143,7 +89,17 @@ def api(settings: ServingSettings = ServingSettings()) -> int:
     check_redis_url(settings.cache)
     with database_url(settings.database, settings.process.user) as (url, mend):
         _load_statements()
+        _provide_admin(url, settings.web)
         return _serve("api", url, mend, settings)
+
+
+def _provide_admin(url: str, settings: WebSettings) -> None:
+    """See to it that somebody can log in, where that is asked of everybody."""
+    if settings.asks_who:
+        from kinfolk.kit.errand import run_aside
+        from kinfolk.modules.accounts.first import make_first_admin
+
+        run_aside(partial(make_first_admin, url))
 
 
 def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSettings) -> int:
@@ -161,6 +117,7 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         from kinfolk.kit.http.application import application
         from kinfolk.kit.http.server import server
         from kinfolk.kit.news import use
+        from kinfolk.kit.passwords import hasher
         from kinfolk.kit.pool import new_line, reader
         from kinfolk.kit.revision import head
         from kinfolk.modules.contacts import cards
@@ -169,11 +126,14 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         head()  # is remembered for /ready
         db = Database(url, size=database.pool_size)
         calls, taken = new_line()
+        asked, heard = new_line()
         answers = _cache(settings.cache, url)
         amqp = _amqp(settings.amqp)
         use(amqp)
-        app = application(MODULES, db, answers, calls, web.uploads, amqp=amqp)
-        serve = server(app, db, bound, process.grace_seconds, answers)
+        auth = _auth(db, asked, url, settings)
+        is_local = web.uds is None and is_loopback(web.api_address) and not web.asks_who
+        app = application(MODULES, db, answers, calls, web.uploads, amqp=amqp, auth=auth, is_local=is_local)
+        serve = server(app, db, bound, process.grace_seconds, answers, tokens=auth.tokens)
         roles = _roles(amqp) if role == "up" else {}
         others = [Child(name, beside(db, load(db), process.grace_seconds)) for name, load in roles.items()]
         if process.user is not None:  # after everything is loaded, which may lie where only root can read
@@ -194,7 +154,19 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
 
         workers = [Child(f"api {number}", serve) for number in range(1, web.workers + 1)]
         others.append(Child("reader", reader(taken, url), call=taken))
+        others.append(Child("passwords", hasher(heard), call=heard))
         return Supervisor(role, [*workers, *others], logs, process.grace_seconds).run(announce, bound.close, mend)
+
+
+def _auth(db: "Database", asked: socket.socket, secret: str, settings: ServingSettings) -> "Auth":
+    """Who may do what, and where the tokens are kept; `asked` leads to the process that knows passwords."""
+    from kinfolk.kit.auth import Auth
+    from kinfolk.kit.passwords import Passwords
+    from kinfolk.kit.tokens import kept_tokens
+    from kinfolk.rules import RULES
+
+    tokens = kept_tokens(db, settings.cache.redis_url, secret)
+    return Auth(RULES, tokens, Passwords(asked), is_required=settings.web.asks_who)
 
 
 def _roles(amqp: "Amqp") -> "dict[str, Role]":

@@ -19,6 +19,7 @@ FOLDERS = ("src/kinfolk/modules/students", "tests/modules/students")
 PAGE = "docs/modules/students.md"
 HISTORY = "src/kinfolk/migrations/versions"
 PRODUCT = "src/kinfolk/app.py"
+RULES = "src/kinfolk/rules.py"
 INDEX = "docs/README.md"
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -41,7 +42,8 @@ def new_module(many: str, one: str | None) -> list[Path]:
     taken = [path for path in texts if (CHECKOUT / path).exists()]
     if taken:
         raise WrongSetting(f"there is {', '.join(taken)} already")
-    texts |= {PRODUCT: _with_line(PRODUCT, "students", names), INDEX: _with_line(INDEX, "modules/students.md", names)}
+    marks = {PRODUCT: "students", RULES: "/students", INDEX: "modules/students.md"}
+    texts |= {path: _with_line(path, mark, names) for path, mark in marks.items()}
     made = [CHECKOUT / path for path in texts]
     for path, text in zip(made, texts.values(), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +134,7 @@ def _migration(names: _Names) -> dict[str, str]:
 
 
 def _with_line(path: str, mark: str, names: _Names) -> str:
-    """The file with a line more, after the one in which the students stand."""
+    """The file with a line more after each in which the students stand."""
     text = (CHECKOUT / path).read_text(encoding="utf-8")
     return re.sub(rf"^.*{re.escape(mark)}.*\n", lambda line: line[0] + names.given(line[0]), text, flags=re.MULTILINE)
 

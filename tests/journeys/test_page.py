@@ -1,7 +1,9 @@
 """The start page in a real browser, as the analyst of a gift shop uses it."""
 
 import json
+import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.running import Service
 
 from kinfolk.modules.citizens.example_register import generate
 
@@ -231,3 +234,30 @@ def test_names_are_text_and_never_markup(visit: Visit, tmp_path: Path, citizens:
     expect(visit.page.locator("#citizens > li").first).to_contain_text("<img src=x onerror=alert(1)>")
     expect(visit.page.locator("#towns")).to_contain_text("<b>town</b>")
     assert visit.page.locator("#answers img").count() == 0
+
+
+def test_who_is_asked_logs_in_and_goes_on(browser: Browser, make_database: Any, register: Path) -> None:
+    with ThreadPoolExecutor() as aside:  # in this thread, Playwright's own event loop runs
+        url = aside.submit(make_database, "page_asks").result()
+    with Service("api", "--auth", "required", "--pg-url", url) as service:
+        (password,) = re.findall(r"with the password (\S+)", service.log)
+        context = browser.new_context(viewport={"width": 1100, "height": 800})
+        context.set_default_timeout(30_000)
+        page = context.new_page()
+        page.goto(service.url)
+        page.get_by_label("Choose a file").set_input_files(register)
+        expect(page.get_by_role("heading", name="This service asks who you are")).to_be_focused()
+        for word, is_right in (("wrong", False), (password, True)):
+            page.get_by_label("Your name").fill("admin")
+            page.get_by_label("Your password").fill(word)
+            page.get_by_role("button", name="Log in").click()
+            if not is_right:
+                expect(page.locator("#login-problem")).to_contain_text("Wrong username or password")
+        expect(page.locator("#login-form")).to_be_hidden()
+        page.get_by_role("button", name="Send it again").click()
+        expect(page.get_by_role("status")).to_contain_text(f"{register.name} is import")
+        with page.expect_download() as download:
+            page.get_by_role("link", name="citizens").click()
+        assert len(json.loads(Path(download.value.path()).read_text())["data"]) == 120
+        assert page.evaluate("document.cookie + localStorage.length + sessionStorage.length") == "00"
+        context.close()

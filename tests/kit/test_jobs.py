@@ -12,6 +12,7 @@ from kinfolk.kit import log
 from kinfolk.kit.db import Database
 from kinfolk.kit.jobs import progress
 from kinfolk.kit.ledger import NoSuchJob, find_job, list_jobs
+from kinfolk.kit.log import Origin
 
 WAITING = "SELECT count(*) FROM pgqueuer WHERE status = 'queued'"
 
@@ -86,21 +87,26 @@ async def test_arguments_that_it_does_not_take_are_refused_when_owed(db: Databas
 
 async def test_many_are_owed_at_the_cost_of_one_each_with_its_request(db: Database) -> None:
     async with db.transaction() as conn:
-        ids = await count.later_each(conn, [{"total": n} for n in range(3)], request_ids=["a", None, "c"])
-        rows = await conn.fetch("SELECT arguments, request_id FROM jobs WHERE job_id = ANY($1) ORDER BY job_id", ids)
-    assert [(row[0], row[1]) for row in rows] == [
-        ('{"total":0,"seconds":0.0}', "a"),
-        ('{"total":1,"seconds":0.0}', None),
-        ('{"total":2,"seconds":0.0}', "c"),
+        ids = await count.later_each(
+            conn, [{"total": n} for n in range(3)], origins=[Origin("a", "user:7"), Origin(), Origin("c")]
+        )
+        rows = await conn.fetch(
+            "SELECT arguments, request_id, by FROM jobs WHERE job_id = ANY($1) ORDER BY job_id", ids
+        )
+    assert [tuple(row) for row in rows] == [
+        ('{"total":0,"seconds":0.0}', "a", "user:7"),
+        ('{"total":1,"seconds":0.0}', None, None),
+        ('{"total":2,"seconds":0.0}', "c", None),
     ]
     assert sorted(ids) == ids
 
 
 async def test_the_request_goes_with_it(db: Database) -> None:
-    with log.facts("asked-1"):
+    with log.facts("asked-1", "user:7"):
         async with db.transaction() as conn:
             job_id = await mark.later(conn, word="x")
-            assert await conn.fetchval("SELECT request_id FROM jobs WHERE job_id = $1", job_id) == "asked-1"
+            row = await conn.fetchrow("SELECT request_id, by FROM jobs WHERE job_id = $1", job_id)
+    assert tuple(row) == ("asked-1", "user:7")
 
 
 async def test_it_can_be_put_off(db: Database) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -204,14 +205,32 @@ def test_a_taken_port_is_named() -> None:
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_beyond_loopback_needs_a_word(address: str) -> None:
-    with pytest.raises(WrongSetting, match="--insecure"), listening(WebSettings(api_address=address)):
+def test_beyond_loopback_asking_nobody_needs_a_word(address: str) -> None:
+    with pytest.raises(WrongSetting, match="--insecure"), listening(WebSettings(api_address=address, auth="off")):
         pass
+    assert WebSettings(api_address=address).asks_who
+
+
+@pytest.mark.parametrize(
+    ("settings", "asks"),
+    [
+        (WebSettings(), False),
+        (WebSettings(auth="required"), True),
+        (WebSettings(api_address="::1"), False),
+        (WebSettings(api_address="0.0.0.0", insecure=True), True),
+        (WebSettings(api_address="0.0.0.0", insecure=True, auth="off"), False),
+        (WebSettings(uds=Path("kin.sock")), True),
+        (WebSettings(uds=Path("kin.sock"), auth="off"), False),
+    ],
+)
+def test_when_everybody_is_asked_who_they_are(settings: WebSettings, asks: bool) -> None:
+    assert settings.asks_who is asks
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1", "0.0.0.0"])
 def test_loopback_needs_none(address: str) -> None:
-    settings = WebSettings(api_address=address, api_port=0, insecure=address == "0.0.0.0")
+    auth: Any = "required" if address == "0.0.0.0" else None
+    settings = WebSettings(api_address=address, api_port=0, auth=auth)
     with listening(settings) as bound:
         assert socket.create_connection(bound.getsockname()[:2]).close() is None
 

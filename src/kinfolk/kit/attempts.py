@@ -50,7 +50,7 @@ class Attempts:
             raise Again(AWAY_SECONDS) from failure
         if begun is None:  # it was done, and its worker died before the queue knew
             return
-        with log.facts(begun.request_id) as facts:
+        with log.facts(begun.request_id, begun.by) as facts:
             outcome, again, error = await self._see_through(job, begun, is_unwanted)
             seconds = perf_counter() - started
             line = {

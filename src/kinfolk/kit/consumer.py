@@ -106,6 +106,7 @@ class _LaneWork:
     def __init__(self, db: Database, lane: Lane, channel: Channel, delays_seconds: tuple[float, ...]) -> None:
         self._db = db
         self._lane = lane
+        self._by = f"message:{lane.name}"
         self._channel = channel
         self._delays_seconds = delays_seconds
         self._arrived: asyncio.Queue[Arrival] = asyncio.Queue()
@@ -263,7 +264,7 @@ class _LaneWork:
                 arrival.is_repeat = arrival.message_id is not None and arrival.message_id not in new
                 if not arrival.is_repeat:
                     new.discard(arrival.message_id or "")
-                    with log.facts(arrival.request_id) as arrival.facts:
+                    with log.facts(arrival.request_id, self._by) as arrival.facts:
                         await self._lane.operation(conn, arrival.value)
 
     async def _succeed(self, arrival: Arrival) -> None:

@@ -61,16 +61,15 @@ class Job(Generic[P, R]):
         many: Sequence[dict[str, Any]],
         *,
         after: datetime | None = None,
-        request_ids: Sequence[str | None] | None = None,
+        origins: Sequence[log.Origin] | None = None,
     ) -> list[int]:
         """Owe it once for each of these arguments, at the cost of one.
 
-        `request_ids` are those of the requests that these go back to, where it is not all one.
+        `origins` are what these go back to, where it is not all one.
         """
-        ids = request_ids or [log.request_id()] * len(many)
         owed = [
-            Owed(msgspec.json.encode(msgspec.convert(arguments, self._arguments)).decode(), request_id)
-            for arguments, request_id in zip(many, ids, strict=True)
+            Owed(msgspec.json.encode(msgspec.convert(arguments, self._arguments)).decode(), *origin)
+            for arguments, origin in zip(many, origins or [log.origin()] * len(many), strict=True)
         ]
         return await _ledger.owe(conn, self, owed, after)
 

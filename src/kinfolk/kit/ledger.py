@@ -61,6 +61,8 @@ class Begun(Struct, frozen=True):
     attempt: int
     accidents: int
     request_id: str | None
+    by: str | None
+    """Who owed it, as `log.Origin` has it."""
     is_unwanted: bool
     arguments: str
     """As JSON."""
@@ -72,6 +74,7 @@ class Owed(Struct, frozen=True):
     arguments: str
     """As JSON."""
     request_id: str | None
+    by: str | None
 
 
 class Overtaken(Exception):  # noqa: N818  # by which a transaction is rolled back
@@ -102,6 +105,7 @@ class Ledger:
             kind=job.name,
             arguments=[each.arguments for each in owed],
             request_ids=[each.request_id for each in owed],
+            bys=[each.by for each in owed],
             **values,
         )
         return sorted(row[0] for row in rows)  # numbered as they were given
@@ -137,19 +141,26 @@ class Ledger:
             raise Overtaken
 
 
-async def find_job(conn: Connection, job_id: int) -> JobState:
-    """A job. Raises NoSuchJob."""
-    row = await JOB.fetchrow(conn, job_id=job_id)
+async def find_job(conn: Connection, job_id: int, by: str | None = None) -> JobState:
+    """A job, or, where `by` is given, one that they owed. Raises NoSuchJob."""
+    row = await JOB.fetchrow(conn, job_id=job_id, by=by)
     if row is None:
         raise NoSuchJob(id=job_id)
     return _state(row)
 
 
 async def list_jobs(
-    conn: Connection, kind: str | None = None, status: Status | None = None, limit: int = 100, after: int = 0
+    conn: Connection,
+    kind: str | None = None,
+    status: Status | None = None,
+    limit: int = 100,
+    after: int = 0,
+    *,
+    by: str | None = None,
 ) -> list[JobState]:
-    """Jobs by number, those above `after`."""
-    return [_state(row) for row in await JOBS.fetch(conn, kind=kind, status=status, limit=limit, after=after)]
+    """Jobs by number, those above `after`; where `by` is given, those that they owed."""
+    rows = await JOBS.fetch(conn, kind=kind, status=status, limit=limit, after=after, by=by)
+    return [_state(row) for row in rows]
 
 
 async def cancel_job(conn: Connection, job_id: int) -> JobState:

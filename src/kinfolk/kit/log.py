@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from time import sleep, time
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import yaml
@@ -62,20 +62,40 @@ def spent(seconds: float) -> None:
 
 def request_id() -> str | None:
     """The id of the request that the work under way goes back to; it goes on into whatever it sets off."""
+    return origin().request_id
+
+
+class Origin(NamedTuple):
+    """What a piece of work goes back to; it travels into the jobs that it owes, and the process beside."""
+
+    request_id: str | None = None
+    by: str | None = None
+    """Who did it: `user:7`, `message:imports.main`, `tick:students.touch`, `command`; None where nobody is asked."""
+
+
+def origin() -> Origin:
+    """What the work under way goes back to."""
     current = _facts.get(None)
-    return None if current is None else current.get("id")
+    return _UNKNOWN if current is None else Origin(current.get("id"), current.get("by"))
+
+
+_UNKNOWN = Origin()
 
 
 class facts:  # noqa: N801  # a context manager, at a fifth of the cost of a generator's
     """Begin a piece of work: what is noted inside lands in the dictionary given, beside the id that it goes by."""
 
-    __slots__ = ("_id", "_token")
+    __slots__ = ("_by", "_id", "_token")
 
-    def __init__(self, request_id: str | None = None) -> None:
+    def __init__(self, request_id: str | None = None, by: str | None = None) -> None:
+        """`by` as Origin has it; a request notes it once it is known."""
         self._id = request_id
+        self._by = by
 
     def __enter__(self) -> dict[str, Any]:
         current: dict[str, Any] = {} if self._id is None else {"id": self._id}
+        if self._by is not None:
+            current["by"] = self._by
         self._token = _facts.set(current)
         return current
 

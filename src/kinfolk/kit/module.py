@@ -29,6 +29,8 @@ class Module:
     """Served without `/api/v1` too, for clients that came before it."""
     slash_below: Sequence[str] = ()
     """Paths that may have one slash too many at the end, and so may what is below them; for such clients, too."""
+    has_v1_0: bool = False
+    """Served under `/api/v1.0`, too, as some clients write it."""
     commands: Mapping[str, str] = field(default_factory=dict)
     """Words of `kinfolk`: each names the function that Cyclopts runs."""
 

@@ -58,7 +58,7 @@ class Pool:
         """
         if self._line is None:
             return await _do(self._db, read, operation, document)
-        call = pickle.dumps((read, operation))
+        call = pickle.dumps((read, operation, log.origin()))
         for _attempt in range(2):
             answer = await self._ask(call, document)
             try:
@@ -80,7 +80,7 @@ class Pool:
         with ours:
             ours.setblocking(False)
             with theirs:
-                while not _is_sent(self._line, call, document.fileno(), theirs.fileno()):  # noqa: ASYNC110  # no news
+                while not is_sent(self._line, call, document.fileno(), theirs.fileno()):  # noqa: ASYNC110  # no news
                     await asyncio.sleep(PAUSE_SECONDS)
             loop = asyncio.get_running_loop()
             pieces = []
@@ -98,7 +98,7 @@ def new_line() -> tuple[socket.socket, socket.socket]:
     return ends
 
 
-def _is_sent(line: socket.socket, call: bytes, *descriptors: int) -> bool:
+def is_sent(line: socket.socket, call: bytes, *descriptors: int) -> bool:
     """False where ten wait already, or what the system sets. Raises WorkDied where nobody will ever take it."""
     try:
         socket.send_fds(line, [call], descriptors)
@@ -154,7 +154,8 @@ async def _answer(db: Database, call: bytes, document: BinaryIO, caller: socket.
     with log.facts() as facts:
         is_done = True
         try:
-            read, operation = pickle.loads(call)  # noqa: S301  # from a worker
+            read, operation, origin = pickle.loads(call)  # noqa: S301  # from a worker
+            facts.update({name: said for name, said in zip(("id", "by"), origin, strict=True) if said is not None})
             outcome: Any = await _do(db, read, operation, document, lambda: caller.sendall(COMMITTING))
         except Exception as error:
             if not isinstance(error, problems.Problem):

@@ -12,7 +12,7 @@
     ├── TooLarge 413             more than we take
     ├── UnsupportedMediaType 415 a form we do not read
     ├── Unprocessable 422        well-formed, and contradicts what came before
-    ├── TooMany 429              too often
+    ├── TooMany 429              too often; `retry_after_seconds` says when again
     ├── BadGateway 502           an outside service answered nonsense
     ├── Unavailable 503          not now; `retry_after_seconds` says when
     └── GatewayTimeout 504       an outside service did not answer
@@ -147,6 +147,13 @@ class TooMany(Problem):
     """This was asked for too often."""
 
     status = 429
+
+    def __init__(self, detail: str | None = None, *, retry_after_seconds: int = 5, **facts: Any) -> None:
+        super().__init__(detail, **facts)
+        self.retry_after_seconds = retry_after_seconds
+
+    def answer_headers(self) -> dict[str, str]:
+        return {"retry-after": str(self.retry_after_seconds)}
 
 
 class BadGateway(Problem):

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -25,7 +24,7 @@ import setproctitle
 
 from kinfolk.kit import log, metrics, systemd
 from kinfolk.kit.ending import FAILED, INTERRUPTED, NOT_THERE, OK, WRONG_USAGE, Ended, Missing, WrongSetting
-from kinfolk.kit.settings import LogSettings, WebSettings
+from kinfolk.kit.settings import LogSettings, WebSettings, is_loopback
 
 LONGEST_PAUSE_SECONDS = 10.0
 SETTLED_SECONDS = 10.0
@@ -349,10 +348,10 @@ def _listen_at_port(settings: WebSettings) -> socket.socket:
 
 
 def _refuse_strangers(settings: WebSettings, address: str) -> None:
-    if not settings.insecure and not _is_loopback(address):
+    if not (settings.asks_who or settings.insecure or is_loopback(address)):
         raise WrongSetting(
-            f"--api-address {address} can be reached from other machines and nobody would be asked who "
-            "they are; listen on 127.0.0.1 behind a proxy that asks, or say --insecure"
+            f"--api-address {address} can be reached from other machines and with --auth off nobody would be asked "
+            "who they are; say --auth required, or --insecure"
         )
 
 
@@ -390,10 +389,3 @@ def place_of(bound: socket.socket) -> str:
     if bound.family == socket.AF_UNIX:
         return f"uds={bound.getsockname()}"
     return "address={} port={}".format(*bound.getsockname()[:2])
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

@@ -126,7 +126,7 @@ async def _catch_up(db: Database, tick: Tick, last: dict[str, datetime]) -> floa
 
 async def _owe(db: Database, tick: Tick, due_at: datetime) -> None:
     begun = perf_counter()
-    with log.facts(f"{getrandbits(64):016x}") as facts:
+    with log.facts(f"{getrandbits(64):016x}", f"tick:{tick.name}") as facts:
         async with db.transaction() as conn:
             job_id = await owe(conn, tick, due_at)
     if job_id is not None:

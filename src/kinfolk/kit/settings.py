@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from ipaddress import ip_address
 from math import isnan
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,6 +38,13 @@ def whole(value_type: type[int], tokens: Sequence[Token]) -> int:  # noqa: ARG00
 def _numeric(value_type: type[float], value: float) -> None:  # noqa: ARG001  # as Cyclopts calls it
     if isnan(value):
         raise ValueError("Must be a number.")
+
+
+def is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 def default_data_dir() -> Path:
@@ -81,8 +89,17 @@ class WebSettings:
     """Processes that share the socket."""
     uploads: Annotated[int, Parameter(converter=whole, validator=Number(gte=1, lte=1_000))] = 4
     """Bodies over 4 MB that each process takes at a time; one more is answered 503 with Retry-After."""
+    auth: Literal["off", "required"] | None = None
+    """Whether everybody is asked who they are. Default: off at a loopback address, else required."""
     insecure: bool = False
     """Listen beyond loopback although nobody is asked who they are."""
+
+    @property
+    def asks_who(self) -> bool:
+        """A unix socket is there for a proxy, behind which anybody may stand."""
+        if self.auth is None:
+            return self.uds is not None or not is_loopback(self.api_address)
+        return self.auth == "required"
 
 
 @Parameter(name="*", group="Cache", show_env_var=True)

@@ -5,9 +5,11 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from kinfolk.kit import log
+
+T = TypeVar("T")
 
 PATIENCE_SECONDS = 0.25
 REST_SECONDS = 5.0
@@ -44,11 +46,9 @@ class Shelf:
     async def take(self, name: str) -> bytes | None:
         """What was put under this name, if it is still there and whole."""
         value = await self._try(self._redis.get, name)
-        if not isinstance(value, bytes) or len(value) < PROOF_BYTES:
+        if not isinstance(value, bytes) or not await self._aside(is_proved, name, value):
             return None
-        body = value[PROOF_BYTES:]
-        proof = await self._prove(name, body)
-        return body if hmac.compare_digest(proof, value[:PROOF_BYTES]) else None
+        return value[PROOF_BYTES:]
 
     def put(self, name: str, body: bytes) -> None:
         """Put it there in a while; not at all where too much is on its way already."""
@@ -67,15 +67,16 @@ class Shelf:
         await self._redis.aclose()
 
     async def _put(self, name: str, body: bytes) -> None:
-        value = await self._prove(name, body) + body
+        value = await self._aside(proof, name, body) + body
         if await self._try(self._redis.set, name, value, ex=EXPIRY_SECONDS) is not None and self._is_told:
             self._is_told = False
             log.write_line({"event": "redis_back"})
 
-    async def _prove(self, name: str, body: bytes) -> bytes:
+    async def _aside(self, prove: Callable[[bytes, str, bytes], T], name: str, body: bytes) -> T:
+        """In a thread, where it takes long."""
         if len(body) < LEAST_BYTES_FOR_A_THREAD:
-            return _proof(self._secret, name, body)
-        return await asyncio.to_thread(_proof, self._secret, name, body)
+            return prove(self._secret, name, body)
+        return await asyncio.to_thread(prove, self._secret, name, body)
 
     async def _try(
         self, command: Callable[..., Awaitable[Any]], *words: Any, is_urgent: bool = False, **options: Any
@@ -94,5 +95,11 @@ class Shelf:
             return None
 
 
-def _proof(secret: bytes, name: str, body: bytes) -> bytes:
+def is_proved(secret: bytes, name: str, value: bytes) -> bool:
+    """Does a value begin with the proof of the rest?"""
+    return hmac.compare_digest(proof(secret, name, value[PROOF_BYTES:]), value[:PROOF_BYTES])
+
+
+def proof(secret: bytes, name: str, body: bytes) -> bytes:
+    """That somebody who knows the secret put this under this name."""
     return hmac.digest(secret, b"%s\n%s" % (name.encode(), body), "sha256")

@@ -1,10 +1,11 @@
-"""What is asked of the kit's own tables: jobs, ticks and the inbox."""
+"""What is asked of the kit's own tables: tokens, jobs, ticks and the inbox."""
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Integer,
     Interval,
+    LargeBinary,
     Text,
     any_,
     case,
@@ -23,7 +24,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit.sql import param, sql
-from kinfolk.kit.tables import beginnings, inbox, jobs, ticks
+from kinfolk.kit.tables import beginnings, inbox, jobs, ticks, tokens
 
 _NOW = func.clock_timestamp()
 _WAITS = jobs.c.status == "queued"
@@ -38,12 +39,13 @@ _queue = table("pgqueuer", *map(column, ("id", "priority", "entrypoint", "execut
 _noted = (
     insert(jobs)
     .from_select(
-        ["job_id", "kind", "arguments", "request_id"],
+        ["job_id", "kind", "arguments", "request_id", "by"],
         select(
             func.nextval("pgqueuer_id_seq"),
             param("kind", Text),
             func.unnest(param("arguments", ARRAY(JSON))),
             func.unnest(param("request_ids", ARRAY(Text))),
+            func.unnest(param("bys", ARRAY(Text))),
         ),
     )
     .returning(jobs.c.job_id)
@@ -75,6 +77,7 @@ BEGUN = sql(
         jobs.c.attempts,
         jobs.c.accidents,
         jobs.c.request_id,
+        jobs.c.by,
         jobs.c.is_unwanted,
         jobs.c.arguments,
     )
@@ -133,11 +136,13 @@ WAITING = sql(
     .where(jobs.c.job_id == any_(param("job_ids", ARRAY(BigInteger))), _WAITS)
     .order_by(jobs.c.job_id)
 )
-JOB = sql(select(*_STATE).where(jobs.c.job_id == param("job_id", BigInteger)))
+_IS_SHOWN = or_(param("by", Text).is_(None), jobs.c.by == param("by", Text))
+JOB = sql(select(*_STATE).where(jobs.c.job_id == param("job_id", BigInteger), _IS_SHOWN))
 JOBS = sql(
     select(*_STATE)
     .where(
         jobs.c.job_id > param("after", BigInteger),
+        _IS_SHOWN,
         or_(param("kind", Text).is_(None), jobs.c.kind == param("kind", Text)),
         or_(param("status", jobs.c.status.type).is_(None), jobs.c.status == param("status", jobs.c.status.type)),
     )
@@ -191,3 +196,19 @@ FORGOTTEN_BEGINNINGS = sql(delete(beginnings).where(beginnings.c.begun_at < func
 
 # To look at a queue is to take its messages and give them back: of two who look, one would see nothing.
 ONE_AT_A_TIME = sql(select(func.pg_advisory_xact_lock(func.hashtextextended(param("queue", Text), 0))))
+TOKEN_KEPT = sql(
+    insert(tokens).values(
+        token_hash=param("token_hash"),
+        user_id=param("user_id"),
+        role=param("role"),
+        expires_at=func.now() + param("lifetime", Interval),
+    )
+)
+TOKENS_STANDING = sql(
+    select(tokens.c.token_hash, tokens.c.user_id, tokens.c.role).where(
+        tokens.c.token_hash == any_(param("hashes", ARRAY(LargeBinary))), tokens.c.expires_at > func.now()
+    )
+)
+TOKEN_REVOKED = sql(delete(tokens).where(tokens.c.token_hash == param("token_hash")))
+ALL_TOKENS_REVOKED = sql(delete(tokens).where(tokens.c.user_id == param("user_id")))
+TOKENS_EXPIRED = sql(delete(tokens).where(tokens.c.expires_at <= func.now()).returning(tokens.c.user_id))

@@ -1,4 +1,4 @@
-"""Where the kit keeps jobs, ticks, which messages had their effect, and which may end their consumers."""
+"""Where the kit keeps tokens, jobs, ticks, which messages had their effect, and which may end their consumers."""
 
 from sqlalchemy import (
     JSON,
@@ -8,6 +8,7 @@ from sqlalchemy import (
     DateTime,
     Enum,
     Integer,
+    LargeBinary,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -30,6 +31,7 @@ jobs = Table(
     ),
     Column("arguments", JSON, nullable=False),
     Column("request_id", Text),
+    Column("by", Text),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("accidents", Integer, nullable=False, server_default="0"),
     Column("is_unwanted", Boolean, nullable=False, server_default=false()),
@@ -67,4 +69,16 @@ beginnings = Table(
     Column("fingerprint", Text, primary_key=True),
     Column("times", Integer, nullable=False),
     Column("begun_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+USER_ROLE = Enum("supplier", "analyst", "admin", name="user_role")
+
+# Logged, unlike a cache: a crash must not send every supplier's program to a login that nobody watches.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("user_id", BigInteger, nullable=False, index=True),
+    Column("role", USER_ROLE, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False, index=True),
 )

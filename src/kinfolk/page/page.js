@@ -1,6 +1,6 @@
 // The start page: bring a register or open an import, then see its answers.
 
-import { birthdaysOf, citizensOf, paths, Refusal, townsOf, upload, useToken } from "./api.js";
+import { birthdaysOf, citizensOf, logIn, paths, Refusal, saved, townsOf, upload } from "./api.js";
 import { listenForOrder, showPresents, showTowns } from "./answers.js";
 import { counted, element, find, plain, problemBox } from "./dom.js";
 import { listenForSearch, showPeople } from "./people.js";
@@ -11,7 +11,10 @@ const tell = (words) => { find("news").textContent = words; };
 
 function showProblem(place, refusal) {
   if (!(refusal instanceof Refusal)) throw refusal;
-  if (refusal.status === 401) find("token-form").hidden = false;
+  if (refusal.status === 401) {
+    find("login-form").hidden = false;
+    find("login-title").focus();
+  }
   find(place).replaceChildren(problemBox(refusal));
 }
 
@@ -95,6 +98,20 @@ async function bring(file) {
   }
 }
 
+// A link carries no token, so what it leads to is fetched with it and saved.
+async function save(event, link) {
+  event.preventDefault();
+  try {
+    const document = await saved(link.href);
+    if (document === null) return location.assign(link.href);
+    const address = URL.createObjectURL(document);
+    element("a", { href: address, download: `${link.textContent}.json` }).click();
+    URL.revokeObjectURL(address);
+  } catch (refusal) {
+    showProblem("open-problem", refusal);
+  }
+}
+
 function followAddress() {
   const number = new URLSearchParams(location.search).get("import") ?? "";
   if (/^\d{1,19}$/.test(number)) return openImport(number);
@@ -123,12 +140,21 @@ function listen() {
     history.pushState(null, "", `?import=${number}`);
     openImport(number);
   });
-  find("token-form").addEventListener("submit", (event) => {
+  find("login-form").addEventListener("submit", async (event) => {
     event.preventDefault();
-    useToken(find("token").value.trim());
-    find("token-form").hidden = true;
+    find("login-problem").replaceChildren();
+    try {
+      await logIn(find("username").value, find("password").value);
+    } catch (refusal) {
+      showProblem("login-problem", refusal);
+      return;
+    } finally {
+      find("password").value = "";
+    }
+    find("login-form").hidden = true;
     followAddress();
   });
+  for (const link of document.querySelectorAll(".raw a")) link.addEventListener("click", (event) => save(event, link));
   window.addEventListener("popstate", followAddress);
   listenForOrder();
   listenForSearch();

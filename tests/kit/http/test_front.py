@@ -148,7 +148,7 @@ def every_route() -> list[tuple[str, set[str]]]:
     methods: dict[str, set[str]] = {}
     routes = [*((("",), handler) for handler in [*watching.ROUTES, *ROUTES])]
     for module in MODULES:
-        faces = ("", "/api/v1") if module.is_at_root else ("/api/v1",)
+        faces = ["/api/v1", *([""] if module.is_at_root else []), *(["/api/v1.0"] if module.has_v1_0 else [])]
         routes += [(faces, handler) for handler in module.handlers()]
     for prefixes, handler in routes:
         for prefix in prefixes:
@@ -237,3 +237,25 @@ async def test_metrics_know_templates_and_no_made_up_names(planted: httpx.AsyncC
     assert "/things/7777" not in text
     assert "made-up" not in text
     assert "PROPFIND" not in text
+
+
+@pytest.mark.parametrize(
+    ("host", "is_served"),
+    [
+        ("localhost", True),
+        ("LOCALHOST:8080", True),
+        ("127.0.0.1:9", True),
+        ("127.1.2.3", True),
+        ("[::1]:8080", True),
+        ("kinfolk.example.org", False),
+        ("localhost.example.org", False),
+        ("127.0.0.1.example.org:80", False),
+    ],
+)
+async def test_this_machine_is_not_called_by_another_name(db: Database, host: str, is_served: bool) -> None:
+    """A name that somebody made lead to 127.0.0.1 (DNS rebinding) would be of their own site to a browser."""
+    for is_local in (True, False):
+        transport = httpx.ASGITransport(application([PLANTED], db, is_local=is_local))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk") as client:
+            answer = await client.get("/things/1", headers={"host": host})
+        assert answer.status_code == (200 if is_served or not is_local else 403)

@@ -18,8 +18,9 @@ from kinfolk.kit.http import Answer, Request, get
 from kinfolk.kit.http.application import describe
 from kinfolk.kit.http.watching import ROUTES
 from kinfolk.kit.module import Module
+from kinfolk.rules import RULES
 
-DOCUMENT: dict[str, Any] = json.loads(describe(MODULES))
+DOCUMENT: dict[str, Any] = json.loads(describe(MODULES, RULES))
 WHEN_THE_EXAMPLES_WERE_TRUE = datetime(2026, 6, 1, tzinfo=UTC)
 
 
@@ -47,7 +48,7 @@ def given(path: str, method: str, status: str = "200") -> Any:
 async def test_it_is_served_as_it_is_described(client: httpx.AsyncClient) -> None:
     answer = await client.get("/schema/openapi.json")
     assert answer.headers["content-type"] == "application/json"
-    assert answer.content == describe(MODULES)
+    assert answer.content == describe(MODULES, RULES)
 
 
 @pytest.mark.parametrize("modules", [MODULES, (PLANTED,), ()], ids=["ours", "planted", "none"])

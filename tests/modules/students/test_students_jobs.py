@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from kinfolk.kit.db import Connection, Database
+from kinfolk.kit.log import Origin
 from kinfolk.modules.students.jobs import MOST_TOUCHED_AT_ONCE, Touched, touch, welcome
 from kinfolk.modules.students.students import NewStudent, add_students, remove_student
 
@@ -17,7 +18,7 @@ DAY_OLD = "UPDATE students SET updated_at = now() - interval '1 day'"
 async def added(db: Database, *names: str) -> list[int]:
     async with db.transaction() as conn:
         return [
-            student.student_id for student in await add_students(conn, [(NewStudent(name), None) for name in names])
+            student.student_id for student in await add_students(conn, [(NewStudent(name), Origin()) for name in names])
         ]
 
 
@@ -58,7 +59,7 @@ async def test_who_is_not_added_is_not_welcomed(db: Database) -> None:
 
     async def fail() -> None:
         async with db.transaction() as conn:
-            await add_students(conn, [(NewStudent("Anna"), None)])
+            await add_students(conn, [(NewStudent("Anna"), Origin())])
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -11,10 +11,12 @@ import msgspec
 from litestar.types import Receive, Scope, Send
 
 from kinfolk.kit import problems
+from kinfolk.kit.auth import Auth, Who
 from kinfolk.kit.cache import Cache, Kept
 from kinfolk.kit.db import Database
 from kinfolk.kit.documents import read_flat, read_json
 from kinfolk.kit.http.bodies import Body, Uploads, read_body, whole_body
+from kinfolk.kit.http.guard import address_of, admitted, token_of
 from kinfolk.kit.pool import Pool
 
 T = TypeVar("T")
@@ -111,6 +113,40 @@ class Request(litestar.Request[Any, Any, Any]):
         cache: Cache = self.app.state.cache
         return cache
 
+    @property
+    def who(self) -> Who:
+        """Who asks; NOBODY where nobody is asked. Only on a route that is not open to anybody."""
+        return admitted(self.scope)[0]
+
+    @property
+    def auth(self) -> Auth:
+        auth: Auth = self.app.state.auth
+        return auth
+
+    @property
+    def address(self) -> str:
+        """Who asks, as an address; of a proxy on this machine, whom it asks for."""
+        return address_of(self.scope)
+
+    async def shown_token(self) -> tuple[str, Who]:
+        """The token that came with this, and whose it is, whether or not anybody asked. Raises as `Auth.find`."""
+        token = token_of(self.scope)
+        who = await self.auth.find(token)
+        assert token is not None, "or find had raised"
+        return token, who
+
+    @property
+    def only_of(self) -> int | None:
+        """The number of the user who is shown only what is theirs; None for one who is shown all."""
+        who, grant = admitted(self.scope)
+        return who.user_id if grant == "own" else None
+
+    @property
+    def only_by(self) -> str | None:
+        """So with what was done by them, as `log.Origin` has it."""
+        who, grant = admitted(self.scope)
+        return who.by if grant == "own" else None
+
     def number(self, name: str, absent: type[problems.NotFound]) -> int:
         """An id in the path, 0 … 2^63-1 in its one spelling; anything else names nothing and raises `absent`."""
         text = self.path_params[name]
@@ -160,10 +196,12 @@ class Request(litestar.Request[Any, Any, Any]):
         return f"/api/v1{path}" if self.scope["path"].startswith("/api/v1/") else path
 
     def idempotency_key(self) -> str | None:
+        """The key of this user: two who choose the same do not meet. Raises UnreadableHeader."""
         key = self.headers.get("idempotency-key")
         if key is not None and not _VISIBLE.fullmatch(key):
             raise UnreadableHeader("Idempotency-Key takes 1 to 255 visible ASCII characters")
-        return key
+        by = self.who.by
+        return key if key is None or by is None else f"{by} {key}"
 
     def has_seen(self, tag: str) -> bool:
         """Does If-None-Match name this entity tag, in whatever coding (RFC 9110, 13.1.2)?"""

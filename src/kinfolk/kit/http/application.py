@@ -9,10 +9,12 @@ from litestar import HttpMethod, Litestar, Router, route
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler
+from litestar.middleware import DefineMiddleware
 from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
 from kinfolk.kit import problems
+from kinfolk.kit.auth import Auth, Rules
 from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.http import asyncapi, openapi, pages, watching
@@ -20,16 +22,20 @@ from kinfolk.kit.http.answers import Answer, Request
 from kinfolk.kit.http.bodies import ClientGone, Uploads
 from kinfolk.kit.http.compression import Compression
 from kinfolk.kit.http.front import Front, InternalError, NoSuchPlace, WrongMethod
+from kinfolk.kit.http.guard import Guard
 from kinfolk.kit.metrics import http_metrics
 from kinfolk.kit.module import Module
 from kinfolk.kit.parked import Parking
 from kinfolk.kit.pool import Pool
 from kinfolk.kit.rabbit import Amqp
+from kinfolk.kit.tokens import kept_tokens
 
 P = ParamSpec("P")
 
 MOST_UPLOADS = 4
 NOWHERE = Amqp()
+NO_RULES: Rules = {}
+V1_0 = "/api/v1.0"
 
 
 class _Framework(Litestar):
@@ -48,26 +54,35 @@ def framework(
     most_uploads: int = MOST_UPLOADS,
     *,
     amqp: Amqp = NOWHERE,
+    auth: Auth | None = None,
+    is_local: bool = False,
 ) -> Litestar:
     """The routes without our layers, on a database and a cache that whoever runs them opens.
 
     `line` leads to the process beside, see `kit/pool.py`; `most_uploads` large bodies are taken at a time;
-    `amqp` says where parked messages are.
+    `amqp` says where parked messages are. Without `auth` nobody is asked who they are. Raises LookupError where
+    somebody would be and a route has no rule. `is_local`: who asks for another name than that of this machine is
+    refused.
     """
+    auth = auth or Auth({}, kept_tokens(db, None, ""), is_required=False)
     pages.load()
     routers: list[Any] = [*watching.ROUTES, *pages.ROUTES]
     for module in modules:
         routers.append(Router(openapi.HOME, route_handlers=_with_options(module.handlers())))
+        if module.has_v1_0:
+            routers.append(Router(V1_0, route_handlers=_with_options(module.handlers())))
         if module.is_at_root:
             routers.append(Router("/", route_handlers=_with_options(module.handlers())))
-    return _Framework(
+    made = _Framework(
         routers,
         state=State(
             {
+                "auth": auth,
+                "is_local": is_local,
                 "amqp": amqp,
                 "db": db,
                 "cache": cache or Cache(),
-                "documents": {pages.OPENAPI: describe(modules), pages.ASYNCAPI: describe_messages(modules)},
+                "documents": {pages.OPENAPI: describe(modules, auth.rules), pages.ASYNCAPI: describe_messages(modules)},
                 "parking": Parking([lane for module in modules for lane in module.load_lanes()], amqp),
                 "pool": Pool(db, line),
                 "slash_below": tuple(_slash_below(modules)),
@@ -76,10 +91,29 @@ def framework(
         ),
         request_class=Request,
         exception_handlers={Exception: _refuse},  # type: ignore[dict-item]  # an ASGI application is an answer, too
+        middleware=[DefineMiddleware(Guard, auth=auth)] if auth.is_required else [],
         openapi_config=None,
         logging_config=None,
         request_max_body_size=None,  # our own reading bounds each body
     )
+    if auth.is_required and (unruled := unruled_routes(made, auth.rules)):
+        raise LookupError(f"there is no rule who may {', '.join(unruled)}: see rules.py")
+    return made
+
+
+def every_route(made: Litestar) -> list[str]:
+    """Method and path of each, as rules name them; OPTIONS is open, and HEAD is GET."""
+    return sorted(
+        f"{method} {found.path_format}"
+        for found in made.routes
+        for method in getattr(found, "methods", {"GET"})  # a WebSocket's has none, and begins as a GET
+        if method != "OPTIONS"
+    )
+
+
+def unruled_routes(made: Litestar, rules: Rules) -> list[str]:
+    """The routes that have no rule."""
+    return [name for name in every_route(made) if name not in rules]
 
 
 def _with_options(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
@@ -101,7 +135,8 @@ def _options(path: str, allowed: str) -> HTTPRouteHandler:
 def _whole(frame: Callable[P, Litestar]) -> Callable[P, ASGIApp]:
     def application(*arguments: P.args, **named: P.kwargs) -> ASGIApp:
         made = frame(*arguments, **named)
-        return Front(Compression(made), http_metrics(), made.state["slash_below"])
+        state = made.state
+        return Front(Compression(made), http_metrics(), state["slash_below"], is_local=state["is_local"])
 
     return application
 
@@ -116,9 +151,9 @@ def _slash_below(modules: Sequence[Module]) -> Iterator[str]:
             yield from (f"{root}{path}/" for path in module.slash_below)
 
 
-def describe(modules: Sequence[Module]) -> bytes:
+def describe(modules: Sequence[Module], rules: Rules = NO_RULES) -> bytes:
     """The OpenAPI document of these modules, as it is served and committed."""
-    return _written(openapi.document(modules, watching.ROUTES))
+    return _written(openapi.document(modules, watching.ROUTES, rules))
 
 
 def describe_messages(modules: Sequence[Module]) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import re
+from functools import lru_cache
 from random import getrandbits
 from time import perf_counter
 from typing import Any
@@ -22,7 +23,10 @@ CLIENT_GONE = 499  # nginx's number for a client that hung up; only logs and met
 PATIENCE_SECONDS = 5.0
 PATIENCE_BYTES = 100_000_000
 
-_READ_HERE = frozenset({b"x-request-id", b"traceparent", b"sec-fetch-site", b"transfer-encoding", b"content-length"})
+_READ_HERE = frozenset(
+    {b"x-request-id", b"traceparent", b"sec-fetch-site", b"transfer-encoding", b"content-length", b"host"}
+)
+_THIS_MACHINE = re.compile(rb"(|localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _HARDENING = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
@@ -40,6 +44,10 @@ class CrossSite(problems.Forbidden):
     """A page of another site may not change anything here."""
 
 
+class WrongHost(problems.Forbidden):
+    """Where nobody is asked who they are, this machine is called localhost or 127.0.0.1."""
+
+
 class InternalError(problems.Problem):
     """Something went wrong on our side."""
 
@@ -49,18 +57,24 @@ class InternalError(problems.Problem):
 class Front:
     """ASGI layer around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics, slash_below: tuple[str, ...] = ()) -> None:
-        """`slash_below` are beginnings of paths, each with a slash at its end, that may have one slash too many."""
+    def __init__(
+        self, app: ASGIApp, metrics: HttpMetrics, slash_below: tuple[str, ...] = (), *, is_local: bool = False
+    ) -> None:
+        """`slash_below` are beginnings of paths, each with a slash at its end, that may have one slash too many.
+
+        `is_local`: it is asked for by a name of this machine, or refused.
+        """
         self._app = app
         self._metrics = metrics
         self._slash_below = slash_below
+        self._is_local = is_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(scope, receive, send)  # type: ignore[arg-type]  # the server speaks neither lifespan nor WebSocket
         with log.facts(exchange.id) as facts:
             error: Exception | None = None
             try:
-                if (refusal := exchange.refusal(self._slash_below)) is not None:
+                if (refusal := exchange.refusal(self._slash_below, self._is_local)) is not None:
                     await Answer.refusing(refusal)(scope, receive, exchange.send)
                 else:
                     await self._app(exchange.scope, exchange.receive, exchange.send)
@@ -106,6 +120,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._request_id = b""
+        self._host = b""
         self._is_cross_site = False
         self._is_read = True
         self._read_headers(scope["headers"])
@@ -124,6 +139,8 @@ class _Exchange:
                 self._request_id = value
             elif name == b"traceparent" and (match := _TRACEPARENT.fullmatch(value)):
                 trace = match[1]
+            elif name == b"host":
+                self._host = value
             elif name == b"sec-fetch-site":
                 self._is_cross_site = value == b"cross-site"
             elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
@@ -131,12 +148,15 @@ class _Exchange:
         # Not a secret, and a call of the kernel for each request costs as much as all of the rest here.
         self._request_id = self._request_id or trace or b"%016x" % getrandbits(64)
 
-    def refusal(self, slash_below: tuple[str, ...]) -> problems.Problem | None:
+    def refusal(self, slash_below: tuple[str, ...], is_local: bool) -> problems.Problem | None:
         """Why this request goes no further.
 
-        Each thing has one address: no slash at its end, no double one, none hidden as %2F. And a page of another site
-        must not use its visitor's browser to reach us (Fetch Metadata Request Headers, 2.3).
+        Each thing has one address: no slash at its end, no double one, none hidden as %2F. A page of another site
+        must not use its visitor's browser to reach us (Fetch Metadata Request Headers, 2.3), nor call this machine by
+        a name of its own (DNS rebinding).
         """
+        if is_local and not _is_this_machine(self._host):
+            return WrongHost()
         path = self.scope["path"]
         is_slashed = len(path) > 1 and path.endswith("/") and not path.startswith(slash_below)
         if is_slashed or "//" in path or b"%2f" in self.scope["raw_path"].lower():
@@ -173,6 +193,11 @@ class _Exchange:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while not self._is_read and size < PATIENCE_BYTES:
                     size += len((await self.receive()).get("body", b""))
+
+
+@lru_cache(maxsize=64)
+def _is_this_machine(host: bytes) -> bool:
+    return _THIS_MACHINE.fullmatch(host) is not None
 
 
 def _with_head(allow: bytes) -> bytes:

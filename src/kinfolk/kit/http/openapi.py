@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from kinfolk import __version__
 from kinfolk.kit import problems
+from kinfolk.kit.auth import DeadToken, NoToken, NotYours, Rule, Rules
 from kinfolk.kit.http.answers import LARGEST_ID
 from kinfolk.kit.http.front import SAFE_METHODS, CrossSite, InternalError
 from kinfolk.kit.http.routes import Header, Operation
@@ -19,6 +20,11 @@ from kinfolk.kit.module import Module
 HOME = "/api/v1"
 REF = "#/components/schemas/{name}"
 _ID = re.compile(r"\{(\w+):str\}")
+TOKEN = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "What POST /api/v1/user/auth gives. Needed where the service runs with `--auth required`.",
+}
 _ALWAYS: tuple[type[problems.Problem], ...] = (InternalError, problems.Unavailable)
 
 Refs = Mapping[type[Any], dict[str, Any]]
@@ -35,17 +41,22 @@ class ProblemDetails(msgspec.Struct, rename={"kind": "type"}):
     error_count: int | msgspec.UnsetType = msgspec.UNSET
 
 
-def document(modules: Sequence[Module], watching: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
-    """The whole document; `watching` are the kit's own routes, which stand at the root."""
+def document(modules: Sequence[Module], watching: Sequence[HTTPRouteHandler], rules: Rules) -> dict[str, Any]:
+    """The whole document; `watching` are the kit's own routes, which stand at the root.
+
+    What `rules` refuse is said of each route, and happens only where somebody asks.
+    """
     handlers = [("", "service", handler) for handler in watching]
     handlers += [(HOME, module.name, handler) for module in modules for handler in module.handlers()]
     refs, schemas = _schemas([handler.opt["operation"] for _, _, handler in handlers])
     paths: dict[str, dict[str, Any]] = {}
     for prefix, tag, handler in handlers:
         for path in handler.paths:
-            place = paths.setdefault(prefix + _ID.sub(r"{\1}", path), {})
+            shown = prefix + _ID.sub(r"{\1}", path)
+            place = paths.setdefault(shown, {})
             for method in handler.http_methods:
-                place[method.lower()] = _operation(handler, method, path, tag, refs)
+                rule = rules.get(f"{method} {shown}", Rule(is_open=True))
+                place[method.lower()] = _operation(handler, (method, path), tag, refs, rule)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -58,7 +69,7 @@ def document(modules: Sequence[Module], watching: Sequence[HTTPRouteHandler]) ->
             {"name": "service", "description": "Watching the service itself."},
         ],
         "paths": paths,
-        "components": {"schemas": dict(sorted(schemas.items()))},
+        "components": {"schemas": dict(sorted(schemas.items())), "securitySchemes": {"token": TOKEN}},
     }
 
 
@@ -72,15 +83,19 @@ def _schemas(operations: Sequence[Operation]) -> tuple[Refs, dict[str, Any]]:
     return dict(zip(shapes, refs, strict=True)), components
 
 
-def _operation(handler: HTTPRouteHandler, method: str, path: str, tag: str, refs: Refs) -> dict[str, Any]:
+def _operation(handler: HTTPRouteHandler, place: tuple[str, str], tag: str, refs: Refs, rule: Rule) -> dict[str, Any]:
+    method, path = place
     operation: Operation = handler.opt["operation"]
     always = _ALWAYS if method in SAFE_METHODS else (*_ALWAYS, CrossSite)
+    if not rule.is_open:
+        always += (NoToken, DeadToken) if rule.is_for_every_role else (NoToken, DeadToken, NotYours)
     summary, _, description = cleandoc(handler.fn.__doc__ or "").partition("\n\n")
     entry: dict[str, Any] = {
         "operationId": handler.handler_name,
         "tags": [tag],
         "summary": summary.rstrip("."),
         "responses": _responses(operation, always, refs),
+        "security": _security(rule),
     }
     if description:
         entry["description"] = description
@@ -95,6 +110,12 @@ def _operation(handler: HTTPRouteHandler, method: str, path: str, tag: str, refs
             content["examples"] = {"example": {"value": msgspec.to_builtins(operation.sent)}}
         entry["requestBody"] = {"required": True, "content": {"application/json": content}}
     return entry
+
+
+def _security(rule: Rule) -> list[dict[str, list[str]]]:
+    if rule.is_open:
+        return []
+    return [{}, {"token": []}] if rule.is_open_on_loopback else [{"token": []}]
 
 
 def _in_path(name: str, description: str | None) -> dict[str, Any]:
@@ -139,7 +160,7 @@ def _responses(operation: Operation, always: Iterable[type[problems.Problem]], r
         if sets:
             response["headers"] = sets
         responses[str(status)] = response
-    for problem in (*operation.refuses, *always):
+    for problem in dict.fromkeys((*operation.refuses, *always)):
         response = responses.setdefault(str(problem.status), {"description": "", "content": {}})
         response["description"] = " ".join(filter(None, [response["description"], problem.title()]))
         content = response["content"].setdefault(

@@ -13,6 +13,7 @@ import uvicorn
 from litestar.types import ASGIApp
 
 from kinfolk.kit import outside
+from kinfolk.kit.auth import Tokens
 from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.http.protocol import Protocol
@@ -38,7 +39,15 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
 
-def server(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: float, cache: Cache | None = None) -> Run:
+def server(
+    app: ASGIApp,
+    db: Database,
+    bound: socket.socket,
+    grace_seconds: float,
+    cache: Cache | None = None,
+    *,
+    tokens: Tokens | None = None,
+) -> Run:
     """What a child process runs: answers requests until SIGTERM, then finishes those under way within `grace_seconds`.
 
     Everything is loaded here, in the parent: its children begin sooner, share the memory, and may be users who cannot
@@ -65,7 +74,7 @@ def server(app: ASGIApp, db: Database, bound: socket.socket, grace_seconds: floa
 
         async def until_told() -> None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
-            async with db, cache or contextlib.nullcontext(), outside.connections():
+            async with db, cache or contextlib.nullcontext(), tokens or contextlib.nullcontext(), outside.connections():
                 await server.serve(sockets=[bound])
             http_metrics().share()
 

@@ -97,16 +97,17 @@ class Percentiles(Struct):
 )
 async def post_import(request: Request) -> Answer:
     """Add a register of citizens, all or nothing."""
-    key = request.idempotency_key()
+    key, owner_id = request.idempotency_key(), request.who.user_id
     async with request.whole_body(LARGEST_REGISTER_BYTES) as body:
         # Of a small body a glance holds the event loop for some 30 ms at the most.
         found = glance_at_import(body.small, _today(), key) if body.is_small else None
         if found is not None:
             async with request.db.transaction() as conn:
-                import_id = await add_import(conn, *found)
+                import_id = await add_import(conn, *found, owner_id)
         else:
             read = partial(read_import, today=_today(), key=key)
-            import_id = await request.aside(body, read, add_import, may_repeat=key is not None)
+            add = partial(add_import, owner_id=owner_id)
+            import_id = await request.aside(body, read, add, may_repeat=key is not None)
     location = request.place(f"/imports/{import_id}/citizens")
     return Answer.of(ImportAdded(ImportNumber(import_id)), 201, headers={"location": location})
 
@@ -208,6 +209,8 @@ async def _answer(
     """
     import_id = request.number("import_id", NoSuchImport)
     edition = await request.db.gathered(find_editions, import_id)
+    if request.only_of not in (None, edition.owner_id):
+        raise NoSuchImport(import_id=import_id)
 
     async def make() -> tuple[str, Any]:
         async with opened() as conn:

@@ -48,6 +48,8 @@ class Edition(msgspec.Struct, frozen=True):
 
     version: int
     created_at: datetime
+    owner_id: int | None = None
+    """The user whose it is; nobody's where nobody was asked."""
 
 
 class Once(msgspec.Struct, frozen=True):
@@ -83,17 +85,19 @@ async def find_edition(conn: Connection, import_id: int) -> Edition:
 async def find_editions(conn: Connection, import_ids: list[int]) -> list[Edition | NoSuchImport]:
     """The current edition of each import, or that there is none."""
     rows = await EDITIONS_OF_IMPORTS.fetch(conn, import_ids=import_ids)
-    editions = {import_id: Edition(version, created_at) for import_id, version, created_at in rows}
+    editions = {import_id: Edition(*edition) for import_id, *edition in rows}
     return [editions.get(import_id) or NoSuchImport(import_id=import_id) for import_id in import_ids]
 
 
-async def add_import(conn: Connection, register: Register, once: Once | None = None) -> int:
-    """Keep a register; returns the number of its import.
+async def add_import(
+    conn: Connection, register: Register, once: Once | None = None, owner_id: int | None = None
+) -> int:
+    """Keep a register, which is that user's; returns the number of its import.
 
     With `once`, a request that came before with the same key is answered with its import and nothing is added; two at
     the same time wait for each other. Raises KeyUsedDifferently when the earlier body was another one.
     """
-    import_id: int = await NEW_IMPORT_ID.fetchval(conn)
+    import_id: int = await NEW_IMPORT_ID.fetchval(conn, owner_id=owner_id)
     if once is not None:
         first_id = await _first_import(conn, once, import_id)
         if first_id != import_id:

@@ -51,9 +51,9 @@ _SHOWN_COLUMNS = (
     citizens.c.gender,
 )
 
-NEW_IMPORT_ID = sql(insert(imports).values(version=1).returning(imports.c.import_id))
+NEW_IMPORT_ID = sql(insert(imports).values(version=1, owner_id=param("owner_id")).returning(imports.c.import_id))
 EDITIONS_OF_IMPORTS = sql(
-    select(imports.c.import_id, imports.c.version, imports.c.created_at).where(
+    select(imports.c.import_id, imports.c.version, imports.c.created_at, imports.c.owner_id).where(
         imports.c.import_id == any_(param("import_ids", ARRAY(BigInteger)))
     )
 )

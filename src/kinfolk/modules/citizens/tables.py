@@ -26,6 +26,7 @@ imports = Table(
     Column("import_id", BigInteger, Identity(), primary_key=True),
     Column("version", BigInteger, nullable=False, server_default="1"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("owner_id", BigInteger),  # the user who added it; none where nobody is asked, and by message
 )
 
 # No foreign key to imports: it doubles the time of a load, and only two operations add or remove an import.

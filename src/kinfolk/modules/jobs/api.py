@@ -38,14 +38,14 @@ async def get_jobs(request: Request) -> Answer:
     """Jobs by number."""
     asked = request.asked(JobsAsked)
     async with request.db.connection() as conn:
-        return Answer.of(await list_jobs(conn, asked.kind, asked.status, asked.limit, asked.after))
+        return Answer.of(await list_jobs(conn, asked.kind, asked.status, asked.limit, asked.after, by=request.only_by))
 
 
 @get("/jobs/{id}", gives={200: JobState}, given=WELCOME, refuses=[NoSuchJob])
 async def get_job(request: Request) -> Answer:
     """A job as it now stands."""
     async with request.db.connection() as conn:
-        return Answer.of(await find_job(conn, request.number("id", NoSuchJob)))
+        return Answer.of(await find_job(conn, request.number("id", NoSuchJob), request.only_by))
 
 
 @delete("/jobs/{id}", gives={202: JobState}, given=WELCOME, refuses=[NoSuchJob])

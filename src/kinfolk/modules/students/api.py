@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from kinfolk.kit.http import Answer, Header, Request, delete, get, patch, post
 from kinfolk.kit.http.answers import InvalidQuery
 from kinfolk.kit.http.bodies import UNREADABLE
-from kinfolk.kit.log import request_id
+from kinfolk.kit.log import origin
 from kinfolk.modules.students.students import (
     NewStudent,
     NoSuchStudent,
@@ -48,7 +48,7 @@ ONE = {"given": Result(result=ANNA), "gives": {200: Result[Student]}}
 async def post_student(request: Request) -> Answer:
     """Add a student."""
     new = await request.document(NewStudent)
-    student = await request.db.gathered_change(add_students, (new, request_id()))
+    student = await request.db.gathered_change(add_students, (new, origin()))
     location = request.place(f"/students/{student.student_id}")
     return Answer.of(Result(result=student), 201, headers={"location": location})
 

@@ -2,7 +2,7 @@
 
 from kinfolk.kit.db import Connection
 from kinfolk.kit.lanes import Lane
-from kinfolk.kit.log import request_id
+from kinfolk.kit.log import origin
 from kinfolk.modules.students.students import NewStudent, add_students
 
 main = Lane("example.main", exchange="example.exchange")
@@ -11,7 +11,7 @@ main = Lane("example.main", exchange="example.exchange")
 @main.takes(NewStudent)
 async def add_from_message(conn: Connection, message: NewStudent) -> None:
     """Add the student that a message tells of."""
-    await add_students(conn, [(message, request_id())])
+    await add_students(conn, [(message, origin())])
 
 
 LANES = [main]

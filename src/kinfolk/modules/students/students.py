@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection
+from kinfolk.kit.log import Origin
 from kinfolk.kit.statement import Moment
 from kinfolk.modules.students.jobs import welcome
 from kinfolk.modules.students.statements import ACTIVE, ADDED, AMONG, REMOVED, RENAMED
@@ -41,11 +42,11 @@ class Page(Struct, frozen=True, forbid_unknown_fields=True):
     after: Annotated[int, Meta(ge=0, le=2**63 - 1, description="The id of the last one already seen.")] = 0
 
 
-async def add_students(conn: Connection, new: Sequence[tuple[NewStudent, str | None]]) -> list[Student]:
-    """Add students in this order, each with the id of the request that it goes back to, and owe each a welcome."""
+async def add_students(conn: Connection, new: Sequence[tuple[NewStudent, Origin]]) -> list[Student]:
+    """Add students in this order, each with what it goes back to, and owe each a welcome."""
     added = [Student(*row) for row in await ADDED.fetch(conn, names=[one.name for one, _ in new])]
     welcomes = [{"student_id": student.student_id} for student in added]
-    await welcome.later_each(conn, welcomes, request_ids=[request_id for _, request_id in new])
+    await welcome.later_each(conn, welcomes, origins=[origin for _, origin in new])
     return added
 
 

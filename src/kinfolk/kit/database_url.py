@@ -1,0 +1,69 @@
+"""Which database a command speaks to: the one that is named, else the embedded one for as long as it lasts."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from kinfolk.kit.ending import FAILED, Ended, WrongSetting
+from kinfolk.kit.settings import CacheSettings, DatabaseSettings
+
+if TYPE_CHECKING:
+    from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+
+
+@contextmanager
+def database_url(settings: DatabaseSettings, user: str | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The server named by `--pg-url`, else the embedded one for as long as this lasts; and what starts it again.
+
+    Raises WrongSetting when `user` could not end the server that was started here as root.
+    """
+    if settings.pg_url is not None:
+        likeness = "postgresql://user:password@host:port/name"
+        _check_url("--pg-url", settings.pg_url, likeness, "postgresql", "postgres")
+        yield settings.pg_url, lambda: None
+        return
+    from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+
+    server = EmbeddedPostgres(settings.data_dir, binaries=settings.pg_bin)
+    url = server.start()
+    try:
+        if user is not None and server.is_ours:
+            raise WrongSetting(
+                f"--user {user} could not look after the embedded PostgreSQL; give --pg-url, or let another process "
+                "(kinfolk up) have started it"
+            )
+        yield url, partial(_start_again, server, url)
+    finally:
+        server.stop()
+
+
+def _start_again(server: "EmbeddedPostgres", url: str) -> None:
+    """Start the embedded server if it has died. Raises Ended where nobody could find it."""
+    if server.is_running:
+        return
+    from kinfolk.kit import log
+
+    log.write_line({"event": "database_died", "log": str(server.log_path)}, logging.WARNING)
+    if server.start() != url:
+        raise Ended(FAILED, "PostgreSQL died, and another program took its port meanwhile: start Kinfolk again")
+
+
+def check_redis_url(settings: CacheSettings) -> None:
+    """Raises WrongSetting."""
+    if settings.redis_url is not None:
+        likeness = "redis://user:password@host:port/number"
+        _check_url("--redis-url", settings.redis_url, likeness, "redis", "rediss", "unix")
+
+
+def _check_url(name: str, url: str, likeness: str, *schemes: str) -> None:
+    """Raises WrongSetting, whose words do not quote the URL: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        is_right = parts.scheme in schemes and "://" in url and parts.port != 0
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise WrongSetting(f"{name} must look like {likeness}")

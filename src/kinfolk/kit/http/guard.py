@@ -1,0 +1,89 @@
+"""The guard: every route of every module passes it, once it is known which and before anything of a body is read.
+
+What is at no address is answered 404 to anybody: which addresses there are, the open schema tells already.
+"""
+
+import re
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import parse_qs
+
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from kinfolk.kit.auth import NOBODY, Auth, Grant, Rule, Who
+from kinfolk.kit.log import note
+
+OPEN = Rule(is_open=True)
+WEBSOCKET = "websocket"
+LONGEST_TOKEN = 200
+_BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+_HERE = frozenset({"127.0.0.1", "::1"})
+_PROXIES = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
+
+
+class Guard:
+    """ASGI layer between the router and a route."""
+
+    def __init__(self, app: ASGIApp, auth: Auth) -> None:
+        self._app = app
+        self._auth = auth
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises what `Auth.admit` does."""
+        rule = self._rule(scope)
+        if not rule.is_open and not (rule.is_open_on_loopback and is_from_here(scope)):
+            who, grant = await self._auth.admit(rule, token_of(scope))
+            scope["state"]["admitted"] = who, grant
+            note(by=who.by)
+        await self._app(scope, receive, send)
+
+    def _rule(self, scope: Any) -> Rule:
+        """Raises KeyError for a route without one: `ruled` has seen to it that there is none."""
+        method = scope.get("method", "GET")
+        return OPEN if method == "OPTIONS" else self._auth.rules[f"{method} {scope['path_template']}"]
+
+
+def admitted(scope: Any) -> tuple[Who, Grant]:
+    """Whom the guard let in, and to what. Raises KeyError on a route that is open to anybody."""
+    if not scope["app"].state.auth.is_required:
+        return NOBODY, "all"
+    found: tuple[Who, Grant] = scope["state"]["admitted"]
+    return found
+
+
+def token_of(scope: Any) -> str | None:
+    """The token that came with a request: `Authorization: Bearer …` (RFC 6750, 2.1).
+
+    With a WebSocket also `Sec-WebSocket-Protocol: bearer, …` or `?token=…`: a browser cannot set its headers.
+    """
+    found = b""
+    for name, value in scope["headers"]:
+        if name == b"authorization" and (match := _BEARER.fullmatch(value)):
+            found = match[1]
+        elif name == b"sec-websocket-protocol" and scope["type"] == WEBSOCKET:
+            words = [word.strip() for word in value.split(b",")]
+            found = words[1] if len(words) == 2 and words[0].lower() == b"bearer" else found
+    if not found and scope["type"] == WEBSOCKET:
+        found = parse_qs(scope["query_string"]).get(b"token", [b""])[0]
+    return found.decode("latin-1") if 0 < len(found) <= LONGEST_TOKEN else None
+
+
+def address_of(scope: Any) -> str:
+    """Who asks: a proxy on this machine, or at a unix socket, is believed whom it asks for."""
+    client: Any = scope["client"]
+    if not client or client[0] in _HERE:
+        for name, value in scope["headers"]:
+            if name == b"x-forwarded-for":  # the last one is the proxy's own, the others are what it was told
+                return bytes(value).rpartition(b",")[2].strip().decode("latin-1")
+    return str(client[0]) if client else ""
+
+
+def is_from_here(scope: Any) -> bool:
+    """Does this machine itself ask? Not where a proxy says that it asks for somebody else."""
+    client = scope["client"]
+    if not client or any(name in _PROXIES for name, _ in scope["headers"]):
+        return False
+    try:
+        return ip_address(client[0]).is_loopback
+    except ValueError:  # a unix socket has no address
+        return False
