@@ -37,6 +37,8 @@ FOR_ANALYSTS = FOR_SUPPLIERS.keys() - {"POST /imports"} | {
     "GET /students",
     "GET /students/{student_id}",
     "GET /timezone",
+    "GET /addresses",
+    "GET /addresses/{contact_id}",
 }
 FOR_ANYBODY = {
     "POST /user/auth",
@@ -45,6 +47,7 @@ FOR_ANYBODY = {
     "GET /docs/{name}",
     "GET /page/{name}",
     "GET /problems/{kind}",
+    "GET /schemas/address-book-v1.json",
     "GET /schema/openapi.json",
     "GET /schema/asyncapi.json",
     "GET /health",
