@@ -8,4 +8,5 @@ MODULES = modules(
     "kinfolk.modules.jobs",
     "kinfolk.modules.messages",
     "kinfolk.modules.accounts",
+    "kinfolk.modules.audit",
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from kinfolk.kit import problems
+from kinfolk.kit import audit, problems
 from kinfolk.kit.db import Connection
 from kinfolk.kit.lanes import Lane
 from kinfolk.kit.log import note
@@ -110,6 +110,8 @@ class Parking:
                 replayed += 1
         if message_id is not None and not replayed:
             raise NoSuchParkedMessage(lane=lane_name, id=message_id)
+        if replayed:
+            await audit.note(conn, "messages.replayed", lane=lane_name, messages=replayed)
         note(lane=lane_name, replayed=replayed)
         return replayed
 
@@ -123,6 +125,7 @@ class Parking:
                     dropped += 1
         if not dropped:
             raise NoSuchParkedMessage(lane=lane_name, id=message_id)
+        await audit.note(conn, "messages.dropped", lane=lane_name, messages=dropped)
         note(lane=lane_name, dropped=dropped)
 
     @asynccontextmanager

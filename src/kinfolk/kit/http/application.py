@@ -68,7 +68,8 @@ def framework(
         if module.has_v1_0:
             routers.append(Router(V1_0, route_handlers=_with_options(module.handlers())))
         if module.is_at_root:
-            routers.append(Router("/", route_handlers=_with_options(module.handlers())))
+            published = [each for each in module.handlers() if each.opt["operation"].is_at_root]
+            routers.append(Router("/", route_handlers=_with_options(published)))
     made = _Framework(
         routers,
         state=State(
@@ -141,7 +142,8 @@ def application(
     `is_local`: who asks for another name than that of this machine is refused.
     """
     inner = framework(modules, db, cache, line, most_uploads, amqp=amqp, auth=auth)
-    return Front(Compression(inner), http_metrics(), is_local=is_local)
+    words = {part for name in every_route(inner) for part in name.partition(" ")[2].split("/") if part[:1] != "{"}
+    return Front(Compression(inner), http_metrics(), words=words, is_local=is_local)
 
 
 def describe(modules: Sequence[Module], rules: Rules = NO_RULES) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from random import getrandbits
 from time import perf_counter
@@ -57,10 +58,13 @@ class InternalError(problems.Problem):
 class Front:
     """ASGI layer around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics, *, is_local: bool = False) -> None:
-        """`is_local`: it is asked for by a name of this machine, or refused."""
+    def __init__(
+        self, app: ASGIApp, metrics: HttpMetrics, *, words: Collection[str] = (), is_local: bool = False
+    ) -> None:
+        """`words` are those of our addresses; `is_local`: it is asked for by a name of this machine, or refused."""
         self._app = app
         self._metrics = metrics
+        self._words = frozenset(words)
         self._is_local = is_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,6 +90,7 @@ class Front:
     def _tell(self, exchange: "_Exchange", facts: dict[str, Any], error: Exception | None) -> None:
         seconds = perf_counter() - exchange.begun
         scope = exchange.scope
+        facts.pop("address", None)  # for the audit log alone
         method = exchange.method if exchange.method in METHODS else "other"
         self._metrics.count(method, scope.get("path_template") or "unknown", exchange.status, seconds)
         path = scope["path"]
@@ -93,14 +98,21 @@ class Front:
         line = {
             "event": "request",
             "id": exchange.id,  # its place in the line; what is noted has it, too
-            "method": exchange.method[:16],
-            "path": path[:200],
+            "method": method,
+            "path": self._shown(scope)[:200],
             "status": exchange.status,
             "ms": seconds * 1_000,
             "bytes": exchange.sent_bytes,
             **facts,
         }
         log.write_line(line, level, error)
+
+    def _shown(self, scope: Any) -> str:
+        """The path with `*` for what is neither a word of ours nor a number: people write names into addresses."""
+        path: str = scope["path"]
+        if "path_params" in scope and all(map(str.isdigit, scope["path_params"].values())):
+            return path
+        return "/".join(part if part in self._words or part.isdigit() else "*" for part in path.split("/"))
 
 
 class _Exchange:
