@@ -1,7 +1,6 @@
 """Parked messages: what waits for people, to be looked at, sent back or dropped."""
 
 import hashlib
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,6 +23,7 @@ from kinfolk.kit.rabbit import (
     own_headers,
     publish,
     sent_on,
+    shown_id,
 )
 from kinfolk.kit.statements import ONE_AT_A_TIME
 
@@ -31,7 +31,6 @@ MOST_SHOWN = 1_000
 BODY_SHOWN_BYTES = 65_536
 
 _OF_PARKING = ("x-error", "x-problem", "x-attempt", "x-parked-at", "x-origin")
-_PLAIN_ID = re.compile(r"(?!(?:id|body)-)[A-Za-z0-9._~:-]{1,128}")
 _WORDS_OF_THE_BROKER = {
     "delivery_limit": "whoever worked on it died, again and again",
     "rejected": "its headers leave no room for the reason: it stands in the log",
@@ -167,7 +166,7 @@ def _id(message: Delivered) -> str:
     own = message.header.properties.message_id
     if not own:
         return "body-" + hashlib.sha256(message.body).hexdigest()[:32]
-    return own if _PLAIN_ID.fullmatch(own) else "id-" + hashlib.sha256(own.encode()).hexdigest()[:32]
+    return shown_id(own)
 
 
 def _shown(lane: str, message: Delivered) -> ParkedMessage:
