@@ -49,22 +49,21 @@ async def two(db: Database, redis_server: RedisServer) -> AsyncIterator[list[Cac
         yield caches
 
 
-async def listeners(db: Database) -> int:
-    async with db.connection() as conn:
-        asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
-        return int(await conn.fetchval(asked))
-
-
-async def until_listening(db: Database, count: int) -> None:
+async def until_listening(db: Database, caches: list[Cache]) -> None:
+    """Until both let go of what they are told to."""
+    for cache in caches:
+        await fill(cache, "probe/1")
     async with asyncio.timeout(60):
-        while await listeners(db) < count:
-            await asyncio.sleep(0.01)
+        while any("probe/1" in kept_in(cache) for cache in caches):
+            async with db.transaction() as conn:
+                await owe(conn, "probe/")
+            await asyncio.sleep(0.02)
 
 
 async def test_all_processes_and_redis_let_go_once_it_is_committed(
     two: list[Cache], db: Database, redis_server: RedisServer
 ) -> None:
-    await until_listening(db, 2)
+    await until_listening(db, two)
     with redis_server.client as client:
         client.set("kinfolk:token:1", "of somebody else")
     for cache in two:
@@ -80,7 +79,7 @@ async def test_all_processes_and_redis_let_go_once_it_is_committed(
 
 
 async def test_what_is_rolled_back_is_kept(two: list[Cache], db: Database) -> None:
-    await until_listening(db, 2)
+    await until_listening(db, two)
 
     async def fail() -> None:
         async with db.transaction() as conn:
@@ -134,7 +133,7 @@ async def test_what_is_made_just_then_is_answered_and_not_kept(redis_server: Red
 
 async def test_after_a_lost_connection_all_is_forgotten(two: list[Cache], db: Database) -> None:
     """What was told meanwhile was not heard."""
-    await until_listening(db, 2)
+    await until_listening(db, two)
     for cache in two:
         await fill(cache, "imports/1/citizens")
     async with db.connection() as conn:
@@ -143,7 +142,7 @@ async def test_after_a_lost_connection_all_is_forgotten(two: list[Cache], db: Da
             " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
         )
     await until(lambda: not any(map(kept_in, two)))
-    await until_listening(db, 2)
+    await until_listening(db, two)
     for cache in two:
         await fill(cache, "imports/1/citizens")
     async with db.transaction() as conn:

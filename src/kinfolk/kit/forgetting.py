@@ -6,7 +6,7 @@ await forgetting.owe(conn, "imports/7/")  # in the transaction of `conn`: once i
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from kinfolk.kit import log
@@ -17,6 +17,7 @@ from kinfolk.kit.statements import FORGETTING_TOLD
 CHANNEL = "ch_kinfolk_forget"
 LIFE_SIGN_SECONDS = 10.0
 PAUSE_SECONDS = 1.0
+END_SECONDS = 0.5
 
 
 async def owe(conn: Connection, places: str) -> None:
@@ -31,9 +32,9 @@ async def forgetting(db: Database, cache: Cache) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        while not task.done():  # a cancellation that comes while Redis answers may be lost in its client
+            task.cancel()
+            await asyncio.wait([task], timeout=END_SECONDS)
 
 
 async def _hear_forever(db: Database, cache: Cache) -> None:
@@ -61,7 +62,8 @@ async def _hear(db: Database, cache: Cache, *, is_again: bool) -> None:
         await cache.forget(is_everywhere=is_again)  # what was told until now was not heard
         while True:
             try:
-                places = await asyncio.wait_for(news.get(), LIFE_SIGN_SECONDS)
+                async with asyncio.timeout(LIFE_SIGN_SECONDS):
+                    places = await news.get()
             except TimeoutError:
                 await conn.execute("SELECT 1")
                 continue
