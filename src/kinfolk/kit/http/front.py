@@ -110,7 +110,7 @@ class Front:
     def _shown(self, scope: Any) -> str:
         """The path with `*` for what is neither a word of ours nor a number: people write names into addresses."""
         path: str = scope["path"]
-        if "path_params" in scope and all(map(str.isdigit, scope["path_params"].values())):
+        if scope.get("path_template") and all(map(str.isdigit, scope["path_params"].values())):
             return path
         return "/".join(part if part in self._words or part.isdigit() else "*" for part in path.split("/"))
 
