@@ -17,7 +17,7 @@ from tests.conftest import SERVERS
 from tests.postgres_places import REPOSITORY
 
 from kinfolk.kit import audit, chain, log
-from kinfolk.kit.db import Database
+from kinfolk.kit.db import Connection, Database, DatabaseAway
 
 OWNER = "ALTER TABLE audit DISABLE TRIGGER USER"
 
@@ -238,7 +238,7 @@ async def test_all_can_be_cut_and_the_chain_goes_on(empty: Database) -> None:
 SEALER = """
 import asyncio, sys
 from kinfolk.kit import chain
-from kinfolk.kit.db import Database
+from kinfolk.kit.db import Connection, Database, DatabaseAway
 
 async def main():
     async with Database(sys.argv[1]) as db, db.transaction() as conn:
@@ -355,3 +355,26 @@ async def test_whoever_has_no_patience_leaves_it_to_who_is_at_it(empty: Database
     async with empty.transaction() as first, empty.transaction() as second:
         assert await chain.seal(first) == 3
         assert await chain.seal(second, is_patient=False) == 0
+
+
+async def test_sealing_goes_on_after_what_goes_wrong(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, object]] = []
+    monkeypatch.setattr(log, "write_line", lambda line, *_: told.append(line))
+    monkeypatch.setattr(chain, "PAUSE_SECONDS", 0.01)
+    fine, failures = chain.ANY_UNSEALED, [DatabaseAway(), ValueError()]
+
+    class Failing:
+        async def fetchval(self, conn: Connection) -> object:
+            if failures:
+                raise failures.pop(0)
+            return await fine.fetchval(conn)
+
+    monkeypatch.setattr(chain, "ANY_UNSEALED", Failing())
+    await note_some(empty, 3)
+    async with chain.sealing(empty), asyncio.timeout(60):
+        while (await verdict(empty)).entries < 3:
+            await asyncio.sleep(0.02)
+        while told[-1]["event"] != "audit_sealed":
+            await asyncio.sleep(0.02)
+    assert [line["event"] for line in told] == ["not_sealed", "audit_sealed"]
+    assert str(told[-1]["anchor"]) == str((await verdict(empty)).last)

@@ -148,3 +148,21 @@ async def test_after_a_lost_connection_all_is_forgotten(two: list[Cache], db: Da
     async with db.transaction() as conn:
         await owe(conn, "imports/1/")
     await until(lambda: not any(map(kept_in, two)))
+
+
+async def test_a_connection_that_says_nothing_is_asked(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kinfolk.kit.forgetting.LIFE_SIGN_SECONDS", 0.01)
+    cache = Cache()
+    async with forgetting(db, cache):
+        await until_listening(db, [cache])
+        await asyncio.sleep(0.1)
+        await until_listening(db, [cache])
+
+
+async def test_where_the_database_is_away_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr("kinfolk.kit.log.write_line", lambda line, *_: told.append(line))
+    monkeypatch.setattr("kinfolk.kit.forgetting.PAUSE_SECONDS", 0.01)
+    async with Database("postgresql://kinfolk@127.0.0.1:1/kinfolk") as away, forgetting(away, Cache()):
+        await until(lambda: len(told) > 1)
+    assert {line["event"] for line in told} == {"forgetting_away"}

@@ -131,7 +131,7 @@ async def _seal_forever(db: Database) -> None:
             except Exception as error:  # the next second may do better, and nobody else does this
                 log.write_line({"event": "not_sealed"}, logging.ERROR, error)
                 continue
-        if facts:
+        if "sealed" in facts:
             log.write_line({"event": "audit_sealed", **facts})
 
 
