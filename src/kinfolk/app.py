@@ -9,4 +9,5 @@ MODULES = modules(
     "kinfolk.modules.jobs",
     "kinfolk.modules.messages",
     "kinfolk.modules.accounts",
+    "kinfolk.modules.audit",
 )

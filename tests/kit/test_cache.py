@@ -196,7 +196,7 @@ async def test_what_one_made_another_takes_from_the_shelf(shelves: list[Shelf], 
     async with Cache(shelf=shelves[0]) as one:
         kept = await one.answer("shared/1", '"1"', maker)
         assert await kept.packed("gzip", bytes_of(3)) == bytes(3)
-    assert {"kinfolk:shared/1:1", "kinfolk:shared/1:1:gzip"} <= set(redis_server.names())
+    assert {"kinfolk:answer:shared/1:1", "kinfolk:answer:shared/1:1:gzip"} <= set(redis_server.names())
     other = Cache(0, shelves[1])
     with facts() as noted:
         taken = await other.answer("shared/1", '"1"', maker)

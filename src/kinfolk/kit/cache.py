@@ -54,6 +54,7 @@ class Cache:
         self._limit_bytes = limit_bytes
         self._answers: OrderedDict[str, Kept] = OrderedDict()
         self._under_way: dict[Hashable, asyncio.Task[Any]] = {}
+        self._forgettings = 0
         self._metrics = cache_metrics()
 
     async def __aenter__(self) -> "Cache":
@@ -81,23 +82,39 @@ class Cache:
         form: bytes = await self._once((kept.place, kept.tag, coding), partial(self._find_form, kept, coding, pack))
         return form
 
+    async def forget(self, places: str = "", *, is_everywhere: bool = True) -> None:
+        """Let go of all answers at places that begin so, here and on the shelf, and keep none that is made just now.
+
+        They are not wrong, only superfluous: this is for what must not lie about any longer.
+        """
+        self._forgettings += 1
+        for place in [place for place in self._answers if place.startswith(places)]:
+            self._grow(-self._answers.pop(place).size_bytes)
+        if self.shelf is not None and is_everywhere:
+            await self.shelf.drop(_name(places))
+
     async def _find(self, place: str, tag: str, make: Make) -> Kept:
+        forgettings = self._forgettings
         body = await self.shelf.take(_name(place, tag)) if self.shelf else None
         if body is not None:
             self._found("redis")
-            return self._keep(Kept(self, place, tag, body))
+            kept = Kept(self, place, tag, body)
+            return self._keep(kept) if forgettings == self._forgettings else kept
         self._found("nowhere")
-        kept = self._keep(Kept(self, place, *await make()))
-        if self.shelf:
-            self.shelf.put(_name(place, kept.tag), kept.body)
+        kept = Kept(self, place, *await make())
+        if forgettings == self._forgettings:
+            self._keep(kept)
+            if self.shelf:
+                self.shelf.put(_name(place, kept.tag), kept.body)
         return kept
 
     async def _find_form(self, kept: Kept, coding: str, pack: Pack) -> bytes:
+        forgettings = self._forgettings
         name = _name(kept.place, kept.tag, coding)
         form = await self.shelf.take(name) if self.shelf else None
         if form is None:
             form = await pack(kept.body)
-            if self.shelf:
+            if self.shelf and forgettings == self._forgettings:
                 self.shelf.put(name, form)
         if self._answers.get(kept.place) is kept and kept.size_bytes + len(form) <= self._limit_bytes:
             kept.forms[coding] = form
@@ -142,5 +159,5 @@ class Cache:
         return await asyncio.shield(under_way)
 
 
-def _name(place: str, tag: str, *coding: str) -> str:
-    return ":".join(("kinfolk", place, tag.strip('"'), *coding))
+def _name(place: str, *tag_and_coding: str) -> str:
+    return ":".join(("kinfolk:answer", place, *(part.strip('"') for part in tag_and_coding)))

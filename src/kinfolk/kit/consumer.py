@@ -19,7 +19,7 @@ from kinfolk.kit.arrivals import Arrival, reason
 from kinfolk.kit.db import Database, DatabaseAway
 from kinfolk.kit.lanes import Lane
 from kinfolk.kit.metrics import message_metrics
-from kinfolk.kit.rabbit import AWAY, Amqp, Channel, Delivered, connected, declare, publish
+from kinfolk.kit.rabbit import AWAY, Amqp, Channel, Delivered, connected, declare, publish, shown_id
 from kinfolk.kit.role import Main
 
 T = TypeVar("T")
@@ -298,7 +298,7 @@ class _LaneWork:
             "event": "message",
             "id": arrival.request_id,
             "lane": self._lane.name,
-            "message_id": arrival.message_id,
+            "message_id": None if arrival.message_id is None else shown_id(arrival.message_id),
             "attempt": arrival.attempt,
             "outcome": outcome,
             "problem": error.kind() if isinstance(error, problems.Problem) else None,

@@ -162,7 +162,9 @@ def read_flat(pairs: Sequence[tuple[str, str]], shape: type[T], problem: type[In
 
 @cache
 def integer_fields(shape: type[Any]) -> set[str]:
-    return {field.encode_name for field in msgspec.structs.fields(shape) if json_types(type_of(field.type)) == (int,)}
+    """Those that are whole numbers, and nothing else where they are there."""
+    kinds = {field.encode_name: set(json_types(type_of(field.type))) for field in msgspec.structs.fields(shape)}
+    return {name for name, types in kinds.items() if types - {type(None)} == {int}}
 
 
 @cache

@@ -68,7 +68,7 @@ class Job(Generic[P, R]):
         `origins` are what these go back to, where it is not all one.
         """
         owed = [
-            Owed(msgspec.json.encode(msgspec.convert(arguments, self._arguments)).decode(), *origin)
+            Owed(msgspec.json.encode(msgspec.convert(arguments, self._arguments)).decode(), *origin[:2])
             for arguments, origin in zip(many, origins or [log.origin()] * len(many), strict=True)
         ]
         return await _ledger.owe(conn, self, owed, after)

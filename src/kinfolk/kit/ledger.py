@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 from msgspec import Raw, Struct
 
-from kinfolk.kit import problems
+from kinfolk.kit import audit, problems
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.statement import Statement
 from kinfolk.kit.statements import (
@@ -166,6 +166,8 @@ async def list_jobs(
 async def cancel_job(conn: Connection, job_id: int) -> JobState:
     """Ask a job to stop: one that waits never runs, one under way is cancelled. Raises NoSuchJob."""
     status = await UNWANTED.fetchval(conn, job_id=job_id)
+    if status is not None:
+        await audit.note(conn, "job.cancelled", job_id=job_id)
     if status == "cancelled":
         await TAKEN_BACK.execute(conn, job_id=job_id)
     elif status == "running":

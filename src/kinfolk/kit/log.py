@@ -71,12 +71,19 @@ class Origin(NamedTuple):
     request_id: str | None = None
     by: str | None = None
     """Who did it: `user:7`, `message:imports.main`, `tick:students.touch`, `command`; None where nobody is asked."""
+    address: str | None = None
+    """Where a request came from; known where people are asked who they are, and for the audit log alone."""
+
+    def facts(self) -> dict[str, str]:
+        """What is noted of it in a piece of work."""
+        known = {"id": self.request_id, "by": self.by, "address": self.address}
+        return {name: fact for name, fact in known.items() if fact is not None}
 
 
 def origin() -> Origin:
     """What the work under way goes back to."""
     current = _facts.get(None)
-    return _UNKNOWN if current is None else Origin(current.get("id"), current.get("by"))
+    return _UNKNOWN if current is None else Origin(current.get("id"), current.get("by"), current.get("address"))
 
 
 _UNKNOWN = Origin()

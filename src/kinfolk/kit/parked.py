@@ -1,14 +1,13 @@
 """Parked messages: what waits for people, to be looked at, sent back or dropped."""
 
 import hashlib
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
-from kinfolk.kit import problems
+from kinfolk.kit import audit, problems
 from kinfolk.kit.db import Connection
 from kinfolk.kit.lanes import Lane
 from kinfolk.kit.log import note
@@ -24,6 +23,7 @@ from kinfolk.kit.rabbit import (
     own_headers,
     publish,
     sent_on,
+    shown_id,
 )
 from kinfolk.kit.statements import ONE_AT_A_TIME
 
@@ -31,7 +31,6 @@ MOST_SHOWN = 1_000
 BODY_SHOWN_BYTES = 65_536
 
 _OF_PARKING = ("x-error", "x-problem", "x-attempt", "x-parked-at", "x-origin")
-_PLAIN_ID = re.compile(r"(?!(?:id|body)-)[A-Za-z0-9._~:-]{1,128}")
 _WORDS_OF_THE_BROKER = {
     "rejected": "its headers leave no room for the reason: it stands in the log",
     "expired": "its time to live was over before anybody took it",
@@ -109,6 +108,8 @@ class Parking:
                 replayed += 1
         if message_id is not None and not replayed:
             raise NoSuchParkedMessage(lane=lane_name, id=message_id)
+        if replayed:
+            await audit.note(conn, "messages.replayed", lane=lane_name, messages=replayed)
         note(lane=lane_name, replayed=replayed)
         return replayed
 
@@ -122,6 +123,7 @@ class Parking:
                     dropped += 1
         if not dropped:
             raise NoSuchParkedMessage(lane=lane_name, id=message_id)
+        await audit.note(conn, "messages.dropped", lane=lane_name, messages=dropped)
         note(lane=lane_name, dropped=dropped)
 
     @asynccontextmanager
@@ -163,7 +165,7 @@ def _id(message: Delivered) -> str:
     own = message.header.properties.message_id
     if not own:
         return "body-" + hashlib.sha256(message.body).hexdigest()[:32]
-    return own if _PLAIN_ID.fullmatch(own) else "id-" + hashlib.sha256(own.encode()).hexdigest()[:32]
+    return shown_id(own)
 
 
 def _shown(lane: str, message: Delivered) -> ParkedMessage:

@@ -155,7 +155,7 @@ async def _answer(db: Database, call: bytes, document: BinaryIO, caller: socket.
         is_done = True
         try:
             read, operation, origin = pickle.loads(call)  # noqa: S301  # from a worker
-            facts.update({name: said for name, said in zip(("id", "by"), origin, strict=True) if said is not None})
+            facts.update(origin.facts())
             outcome: Any = await _do(db, read, operation, document, lambda: caller.sendall(COMMITTING))
         except Exception as error:
             if not isinstance(error, problems.Problem):

@@ -6,7 +6,9 @@ headers fill a frame would do so when it is sent on.
 """
 
 import asyncio
+import hashlib
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,6 +39,7 @@ NEVER = 1_000_000_000
 brings back unread, and each look at a parked message."""
 ROOM_IN_A_FRAME = 4_096
 """Of the frame that must hold all headers, for what is not a header."""
+_PLAIN_ID = re.compile(r"(?!(?:id|body)-)[A-Za-z0-9._~:-]{1,128}")
 AWAY: tuple[type[Exception], ...] = (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError, OSError)
 """What any talk with the broker may raise; a TimeoutError is an OSError."""
 
@@ -208,3 +211,9 @@ def _unmarshal_whatever_comes(data: bytes) -> tuple[int, int, Any]:
 _HEADER_BEGINS = Struct(">HHQ")
 _unmarshal = pamqp.frame.unmarshal
 pamqp.frame.unmarshal = _unmarshal_whatever_comes  # type: ignore[assignment]  # where aiormq looks for it
+
+
+def shown_id(message_id: str) -> str:
+    """A message's id, where an address can hold it; else a name made of it, which no log need keep from anybody."""
+    plain = _PLAIN_ID.fullmatch(message_id)
+    return message_id if plain else "id-" + hashlib.sha256(message_id.encode()).hexdigest()[:32]

@@ -16,6 +16,7 @@ REST_SECONDS = 5.0
 EXPIRY_SECONDS = 3_600
 MOST_OWED = 8
 CONNECTIONS = 10
+SCANNED = 1_000
 PROOF_BYTES = 32
 LEAST_BYTES_FOR_A_THREAD = 65_536
 
@@ -56,6 +57,24 @@ class Shelf:
             task = asyncio.create_task(self._put(name, body))
             self._owed.add(task)
             task.add_done_callback(self._owed.discard)
+
+    async def drop(self, beginning: str) -> None:
+        """Take away all whose names begin so, also what is on its way there: letters, digits, `:`, `/` and `-`.
+
+        Where Redis is away, they lie there until they expire.
+        """
+        if self._owed:
+            await asyncio.wait(self._owed, timeout=PATIENCE_SECONDS)
+        place = 0
+        while True:
+            found = await self._try(self._redis.scan, place, match=f"{beginning}*", count=SCANNED, is_urgent=True)
+            if found is None:
+                return
+            place, names = found
+            if names:
+                await self._try(self._redis.unlink, *names, is_urgent=True)
+            if place == 0:
+                return
 
     async def is_reachable(self) -> bool:
         return await self._try(self._redis.ping, is_urgent=True) is not None

@@ -1,8 +1,15 @@
-"""What is asked of the kit's own tables: tokens, jobs, ticks and the inbox."""
+"""What is asked of the kit's own tables: tokens, jobs, ticks, the inbox and the audit log."""
+
+from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
+    ColumnElement,
+    DateTime,
+    FromClause,
+    Insert,
     Integer,
     Interval,
     LargeBinary,
@@ -24,7 +31,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit.sql import param, sql
-from kinfolk.kit.tables import beginnings, inbox, jobs, ticks, tokens
+from kinfolk.kit.tables import audit, beginnings, inbox, jobs, ticks, tokens
 
 _NOW = func.clock_timestamp()
 _WAITS = jobs.c.status == "queued"
@@ -212,3 +219,121 @@ TOKENS_STANDING = sql(
 TOKEN_REVOKED = sql(delete(tokens).where(tokens.c.token_hash == param("token_hash")))
 ALL_TOKENS_REVOKED = sql(delete(tokens).where(tokens.c.user_id == param("user_id")))
 TOKENS_EXPIRED = sql(delete(tokens).where(tokens.c.expires_at <= func.now()).returning(tokens.c.user_id))
+
+# Of a deed that is done together with others, what is not the same for all.
+ORIGIN_COLUMNS = ("by", "request_id", "address", "facts")
+NOTED_COLUMNS = ("deed", *ORIGIN_COLUMNS, "import_id", "citizen_id")
+
+
+def _lists(names: Sequence[str]) -> list[ColumnElement[Any]]:
+    """One list a column, as parameters."""
+    return [param(f"audit_{name}", ARRAY(audit.c[name].type)) for name in names]
+
+
+def noting(
+    deed: str, done: FromClause, *, place: str = "place", import_id: str = "import_id", citizen_id: str
+) -> Insert:
+    """Writes, in the statement that did them, those of many deeds that were done: the rows of `done`.
+
+    The others are names of its columns: `place`, counted from 1, says which of the entries of `audit.origins` is its.
+    """
+    origins = (
+        func.unnest(*_lists(ORIGIN_COLUMNS))
+        .table_valued(
+            *(column(name, audit.c[name].type) for name in ORIGIN_COLUMNS), with_ordinality="place", name="origins"
+        )
+        .render_derived()
+    )
+    told = (
+        select(
+            literal(deed, Text), *(origins.c[name] for name in ORIGIN_COLUMNS), done.c[import_id], done.c[citizen_id]
+        )
+        .where(origins.c.place == done.c[place], origins.c.by.is_not(None))
+        .order_by(origins.c.place)
+    )
+    return insert(audit).from_select(NOTED_COLUMNS, told)
+
+
+NOTED = sql(insert(audit).from_select(NOTED_COLUMNS, select(*map(func.unnest, _lists(NOTED_COLUMNS)))))
+_SHOWN = (
+    audit.c.number,
+    audit.c.happened_at,
+    audit.c.deed,
+    audit.c.by,
+    audit.c.request_id,
+    audit.c.address,
+    audit.c.import_id,
+    audit.c.citizen_id,
+    audit.c.facts,
+    func.encode(audit.c.previous_hash, "hex"),
+    func.encode(audit.c.hash, "hex"),
+)
+_DEED = or_(param("deed", Text).is_(None), audit.c.deed == param("deed", Text))
+_BY = or_(param("by", Text).is_(None), audit.c.by == param("by", Text))
+_OF_IMPORT = audit.c.import_id == param("import_id", BigInteger)
+_CITIZEN = param("citizen_id", BigInteger)
+_PAGE = (
+    select(*_SHOWN)
+    .where(audit.c.number > param("after", BigInteger), _DEED, _BY)
+    .order_by(audit.c.number)
+    .limit(param("limit", BigInteger))
+)
+NOTED_PAGE = sql(_PAGE)
+NOTED_PAGE_OF_IMPORT = sql(_PAGE.where(_OF_IMPORT, or_(_CITIZEN.is_(None), audit.c.citizen_id == _CITIZEN)))
+# What was done to all of an import was done to its citizens, too.
+NOTED_OF_CITIZEN = sql(
+    select(*_SHOWN)
+    .where(_OF_IMPORT, or_(audit.c.citizen_id.is_(None), audit.c.citizen_id == _CITIZEN))
+    .order_by(audit.c.entry_id)
+)
+
+# What the hash of an entry is made of, beside its number.
+_LINKED = (
+    audit.c.happened_at,
+    audit.c.deed,
+    audit.c.by,
+    audit.c.request_id,
+    audit.c.address,
+    audit.c.import_id,
+    audit.c.citizen_id,
+    audit.c.facts,
+)
+_IS_UNSEALED = audit.c.number.is_(None)
+_SEALING_LOCK: ColumnElement[int] = literal_column("7305812")  # beside that of migrations
+SEALING_TRIED = sql(select(func.pg_try_advisory_xact_lock(_SEALING_LOCK)))
+SEALING_HELD = sql(select(func.pg_advisory_xact_lock(_SEALING_LOCK)))
+ANY_UNSEALED = sql(select(audit.c.entry_id).where(_IS_UNSEALED).limit(1))
+UNSEALED = sql(select(audit.c.entry_id, *_LINKED).where(_IS_UNSEALED).limit(param("most", BigInteger)))
+LAST_SEALED = sql(
+    select(audit.c.number, audit.c.hash).where(audit.c.number.is_not(None)).order_by(audit.c.number.desc()).limit(1)
+)
+_SEAL_COLUMNS = ("number", "previous_hash", "hash")
+_SEALS = (
+    func.unnest(param("entry_ids", ARRAY(BigInteger)), *_lists(_SEAL_COLUMNS))
+    .table_valued(
+        column("entry_id", BigInteger),
+        *(column(name, audit.c[name].type) for name in _SEAL_COLUMNS),
+        name="seals",
+    )
+    .render_derived()
+)
+SEALED = sql(
+    update(audit)
+    .where(audit.c.entry_id == _SEALS.c.entry_id, _IS_UNSEALED)
+    .values({name: _SEALS.c[name] for name in _SEAL_COLUMNS})
+)
+LINKS = sql(
+    select(audit.c.number, audit.c.previous_hash, audit.c.hash, *_LINKED)
+    .where(audit.c.number > param("after", BigInteger))
+    .order_by(audit.c.number)
+    .limit(param("limit", BigInteger))
+)
+OLDEST_TO_STAY = sql(
+    select(func.min(audit.c.number)).where(audit.c.happened_at >= param("before", DateTime(timezone=True)))
+)
+CUT_ALLOWED = sql(select(func.set_config("kinfolk.audit_cut", param("through", Text), literal_column("true"))))
+CUT_OFF = sql(
+    delete(audit).where(audit.c.number <= param("through", BigInteger)).returning(audit.c.number, audit.c.hash)
+)
+
+FORGETTING_TOLD = sql(select(func.pg_notify(param("channel", Text), param("places", Text))))

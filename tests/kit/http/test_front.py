@@ -148,8 +148,10 @@ def every_route() -> list[tuple[str, set[str]]]:
     methods: dict[str, set[str]] = {}
     routes = [*((("",), handler) for handler in [*watching.ROUTES, *ROUTES])]
     for module in MODULES:
-        faces = ["/api/v1", *([""] if module.is_at_root else []), *(["/api/v1.0"] if module.has_v1_0 else [])]
-        routes += [(faces, handler) for handler in module.handlers()]
+        faces = ["/api/v1", *(["/api/v1.0"] if module.has_v1_0 else [])]
+        for handler in module.handlers():
+            is_at_root = module.is_at_root and handler.opt["operation"].is_at_root
+            routes.append(([*faces, *([""] if is_at_root else [])], handler))
     for prefixes, handler in routes:
         for prefix in prefixes:
             for path in handler.paths:

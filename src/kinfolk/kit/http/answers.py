@@ -10,7 +10,7 @@ import litestar
 import msgspec
 from litestar.types import Receive, Scope, Send
 
-from kinfolk.kit import problems
+from kinfolk.kit import audit, problems
 from kinfolk.kit.auth import Auth, Who
 from kinfolk.kit.cache import Cache, Kept
 from kinfolk.kit.db import Database
@@ -190,6 +190,11 @@ class Request(litestar.Request[Any, Any, Any]):
                 return await operation(conn, *found)
         pool: Pool = self.app.state.pool
         return await pool.run(read, operation, await body.file(), may_repeat=may_repeat)
+
+    async def note(self, deed: str, **what: Any) -> None:
+        """Note in the audit log what is answered by nothing but reading; it stands there before the answer goes out."""
+        if (entry := audit.entry(deed, **what)) is not None:
+            await self.db.gathered_change(audit.keep_each, entry)
 
     def place(self, path: str) -> str:
         """`path` on the face that was called: at the root or under `/api/v1`."""

@@ -72,7 +72,8 @@ def framework(
         if module.has_v1_0:
             routers.append(Router(V1_0, route_handlers=_with_options(module.handlers())))
         if module.is_at_root:
-            routers.append(Router("/", route_handlers=_with_options(module.handlers())))
+            published = [each for each in module.handlers() if each.opt["operation"].is_at_root]
+            routers.append(Router("/", route_handlers=_with_options(published)))
     made = _Framework(
         routers,
         state=State(
@@ -136,7 +137,8 @@ def _whole(frame: Callable[P, Litestar]) -> Callable[P, ASGIApp]:
     def application(*arguments: P.args, **named: P.kwargs) -> ASGIApp:
         made = frame(*arguments, **named)
         state = made.state
-        return Front(Compression(made), http_metrics(), state["slash_below"], is_local=state["is_local"])
+        words = {part for name in every_route(made) for part in name.partition(" ")[2].split("/") if part[:1] != "{"}
+        return Front(Compression(made), http_metrics(), state["slash_below"], words=words, is_local=state["is_local"])
 
     return application
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from random import getrandbits
 from time import perf_counter
@@ -58,15 +59,22 @@ class Front:
     """ASGI layer around the whole application."""
 
     def __init__(
-        self, app: ASGIApp, metrics: HttpMetrics, slash_below: tuple[str, ...] = (), *, is_local: bool = False
+        self,
+        app: ASGIApp,
+        metrics: HttpMetrics,
+        slash_below: tuple[str, ...] = (),
+        *,
+        words: Collection[str] = (),
+        is_local: bool = False,
     ) -> None:
         """`slash_below` are beginnings of paths, each with a slash at its end, that may have one slash too many.
 
-        `is_local`: it is asked for by a name of this machine, or refused.
+        `words` are those of our addresses; `is_local`: it is asked for by a name of this machine, or refused.
         """
         self._app = app
         self._metrics = metrics
         self._slash_below = slash_below
+        self._words = frozenset(words)
         self._is_local = is_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,6 +100,7 @@ class Front:
     def _tell(self, exchange: "_Exchange", facts: dict[str, Any], error: Exception | None) -> None:
         seconds = perf_counter() - exchange.begun
         scope = exchange.scope
+        facts.pop("address", None)  # for the audit log alone
         method = exchange.method if exchange.method in METHODS else "other"
         self._metrics.count(method, scope.get("path_template") or "unknown", exchange.status, seconds)
         path = scope["path"]
@@ -99,14 +108,21 @@ class Front:
         line = {
             "event": "request",
             "id": exchange.id,  # its place in the line; what is noted has it, too
-            "method": exchange.method[:16],
-            "path": path[:200],
+            "method": method,
+            "path": self._shown(scope)[:200],
             "status": exchange.status,
             "ms": seconds * 1_000,
             "bytes": exchange.sent_bytes,
             **facts,
         }
         log.write_line(line, level, error)
+
+    def _shown(self, scope: Any) -> str:
+        """The path with `*` for what is neither a word of ours nor a number: people write names into addresses."""
+        path: str = scope["path"]
+        if scope.get("path_template") and all(map(str.isdigit, scope["path_params"].values())):
+            return path
+        return "/".join(part if part in self._words or part.isdigit() else "*" for part in path.split("/"))
 
 
 class _Exchange:

@@ -4,6 +4,7 @@ What is at no address is answered 404 to anybody: which addresses there are, the
 """
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs
@@ -30,6 +31,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises what `Auth.admit` does."""
+        note(address=_real(address_of(scope)))
         rule = self._rule(scope)
         if not rule.is_open and not (rule.is_open_on_loopback and is_from_here(scope)):
             who, grant = await self._auth.admit(rule, token_of(scope))
@@ -76,6 +78,15 @@ def address_of(scope: Any) -> str:
             if name == b"x-forwarded-for":  # the last one is the proxy's own, the others are what it was told
                 return bytes(value).rpartition(b",")[2].strip().decode("latin-1")
     return str(client[0]) if client else ""
+
+
+@lru_cache(maxsize=1_000)
+def _real(address: str) -> str | None:
+    """An address, in one spelling; None for whatever else stands in a header."""
+    try:
+        return str(ip_address(address))
+    except ValueError:
+        return None
 
 
 def is_from_here(scope: Any) -> bool:

@@ -44,6 +44,8 @@ class Operation:
     """Parameters of the path that are not numbers, and what they are."""
     reads: Sequence[Header] = ()
     sets: Sequence[Header] = ()
+    is_at_root: bool = True
+    """Served without `/api/v1` too, where its module is."""
 
 
 def _route(method: HttpMethod, path: str, operation: Operation) -> Callable[[Handler], HTTPRouteHandler]:

@@ -15,7 +15,9 @@ from litestar.types import ASGIApp
 from kinfolk.kit import outside
 from kinfolk.kit.auth import Tokens
 from kinfolk.kit.cache import Cache
+from kinfolk.kit.chain import sealing
 from kinfolk.kit.db import Database
+from kinfolk.kit.forgetting import forgetting
 from kinfolk.kit.http.protocol import Protocol
 from kinfolk.kit.metrics import http_metrics
 
@@ -44,11 +46,14 @@ def server(
     db: Database,
     bound: socket.socket,
     grace_seconds: float,
-    cache: Cache | None = None,
+    cache: Cache,
     *,
     tokens: Tokens | None = None,
+    is_audited: bool = False,
 ) -> Run:
     """What a child process runs: answers requests until SIGTERM, then finishes those under way within `grace_seconds`.
+
+    Where `is_audited`, it also sees to the chain of the audit log.
 
     Everything is loaded here, in the parent: its children begin sooner, share the memory, and may be users who cannot
     read where Python lies.
@@ -74,7 +79,9 @@ def server(
 
         async def until_told() -> None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
-            async with db, cache or contextlib.nullcontext(), tokens or contextlib.nullcontext(), outside.connections():
+            noted = sealing(db) if is_audited else contextlib.nullcontext()
+            kept = tokens or contextlib.nullcontext()
+            async with db, cache, forgetting(db, cache), kept, noted, outside.connections():
                 await server.serve(sockets=[bound])
             http_metrics().share()
 

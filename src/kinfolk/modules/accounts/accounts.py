@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from kinfolk.kit import problems
+from kinfolk.kit import audit, problems
 from kinfolk.kit.auth import Role, Tokens
 from kinfolk.kit.db import Connection
 from kinfolk.kit.log import note
@@ -79,6 +79,7 @@ async def add_user(
     row = await ADDED.fetchrow(conn, username=username, password_hash=password_hash, role=role, lifetime=lifetime)
     if row is None:
         raise NameTaken
+    await audit.note(conn, "user.added", user_id=row[0], role=role)
     note(user_id=row[0])
     return User(*row)
 
@@ -120,6 +121,9 @@ async def change_user(
     if admins == [user_id] and not (user.is_active and user.role == "admin"):
         raise LastAdmin
     await tokens.revoke_all(conn, user_id)
+    changed = {"role": role, "active": is_active, "password": password_hash}
+    fields = [name for name, value in changed.items() if value is not None]
+    await audit.note(conn, "user.changed", user_id=user_id, fields=fields, role=user.role, is_active=user.is_active)
     return user
 
 
@@ -131,6 +135,7 @@ async def remove_user(conn: Connection, tokens: Tokens, user_id: int) -> None:
     if await REMOVED.fetchval(conn, user_id=user_id) is None:
         raise NoSuchUser(user_id=user_id)
     await tokens.revoke_all(conn, user_id)
+    await audit.note(conn, "user.removed", user_id=user_id)
 
 
 async def _lock_admins(conn: Connection) -> list[int]:

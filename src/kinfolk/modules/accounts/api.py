@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct
 
+from kinfolk.kit import audit
 from kinfolk.kit.auth import TOKEN_SECONDS, DeadToken, NoToken, Role, TokensAway
 from kinfolk.kit.http import Answer, Header, Request, delete, get, patch, post
 from kinfolk.kit.http.bodies import UNREADABLE
@@ -73,6 +74,7 @@ async def delete_auth(request: Request) -> Answer:
     token, _ = await request.shown_token()
     async with request.db.transaction() as conn:
         await request.auth.tokens.revoke(conn, token)
+        await audit.note(conn, "logout")
     return Answer(status=204)
 
 
@@ -83,6 +85,7 @@ async def delete_sessions(request: Request) -> Answer:
     assert who.user_id is not None
     async with request.db.transaction() as conn:
         await request.auth.tokens.revoke_all(conn, who.user_id)
+        await audit.note(conn, "logout.everywhere")
     return Answer(status=204)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from kinfolk.kit import log
 from kinfolk.kit.db import Database, DatabaseAway
 from kinfolk.kit.ending import tell
 from kinfolk.kit.revision import is_current
@@ -18,7 +19,8 @@ def make_first_admin(url: str) -> None:
 async def _make(url: str) -> None:
     try:
         async with Database(url, size=1, wait_seconds=PATIENCE_SECONDS) as db, db.transaction() as conn:
-            made = await add_first_admin(conn) if await is_current(conn) else None
+            with log.facts(by="start"):
+                made = await add_first_admin(conn) if await is_current(conn) else None
     except DatabaseAway:  # which does not keep the service from starting: `kinfolk user add` makes one later
         return
     if made is not None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from kinfolk.kit import problems
+from kinfolk.kit import audit, problems
 from kinfolk.kit.auth import TOKEN_SECONDS, Auth, Who
 from kinfolk.kit.db import Database
 from kinfolk.kit.log import note
@@ -52,6 +52,8 @@ async def log_in(db: Database, auth: Auth, given: Credentials, address: str) -> 
             await attempt.forgive(conn)
         raise
     if not outcome.is_right:
+        async with db.connection() as conn:
+            await audit.note(conn, "login.failed", by=audit.STRANGER, user_id=user_id)
         raise WrongLogin
     async with db.transaction() as conn:
         if outcome.hash is None:
@@ -64,5 +66,6 @@ async def log_in(db: Database, auth: Auth, given: Credentials, address: str) -> 
         who = Who(user_id, role)
         token = new_token()
         await auth.tokens.keep(conn, token, who, TOKEN_SECONDS)
+        await audit.note(conn, "login", by=who.by)
     note(by=who.by)
     return token

@@ -38,6 +38,7 @@ from kinfolk.modules.citizens.register import (
     read_change,
 )
 from kinfolk.modules.citizens.removal import remove_import
+from kinfolk.modules.citizens.rights import Held, HeldImport, Tie, export_citizen, remove_citizen
 
 LARGEST_CHANGE_BYTES = 1_048_576
 
@@ -71,6 +72,12 @@ class OneCitizen(Struct):
     """A citizen as it now stands."""
 
     data: Citizen
+
+
+class Export(Struct):
+    """All that is held about a citizen."""
+
+    data: Held
 
 
 class Birthdays(Struct):
@@ -122,7 +129,10 @@ async def post_import(request: Request) -> Answer:
 )
 async def get_citizens(request: Request) -> Answer:
     """All citizens of an import by number."""
-    return await _answer(request, "citizens", CitizenList, _list_citizens, request.db.snapshot)
+    answer = await _answer(request, "citizens", CitizenList, _list_citizens, request.db.snapshot)
+    if answer.status == 200:  # who has seen it before learns nothing new
+        await request.note("register.read", import_id=request.number("import_id", NoSuchImport))
+    return answer
 
 
 @patch(
@@ -151,6 +161,40 @@ async def patch_citizen(request: Request) -> Answer:
             )
     citizen, edition = corrected
     return Answer.of(OneCitizen(citizen), headers={"etag": _tag(edition)})
+
+
+@delete(
+    "/imports/{import_id}/citizens/{citizen_id}",
+    is_at_root=False,
+    gives={204: None},
+    refuses=[NoSuchImport, NoSuchCitizen, StaleTag],
+    reads=[Header("If-Match", "Remove only if the import still has this entity tag.")],
+)
+async def delete_citizen(request: Request) -> Answer:
+    """Remove a citizen: the other side of each tie, and all that was kept, go with them."""
+    import_id = request.number("import_id", NoSuchImport)
+    citizen_id = request.number("citizen_id", NoSuchCitizen)
+    async with request.db.transaction() as conn:
+        await remove_citizen(conn, import_id, citizen_id, lambda seen: request.require(_tag(seen)))
+    return Answer(status=204)
+
+
+@get(
+    "/imports/{import_id}/citizens/{citizen_id}/export",
+    is_at_root=False,
+    gives={200: Export},
+    given=Export(Held(replace(IVAN, relatives=[2]), [Tie(1, 2)], HeldImport(1, 3, "2026-11-22T12:00:00+00:00"), [])),
+    refuses=[NoSuchImport, NoSuchCitizen],
+    sets=[Header("Content-Disposition", "A name for the file.", 'attachment; filename="citizen-1-1.json"')],
+)
+async def get_export(request: Request) -> Answer:
+    """All that is held about a citizen: the record, both ends of each tie, the import, what the audit log has."""
+    import_id = request.number("import_id", NoSuchImport)
+    citizen_id = request.number("citizen_id", NoSuchCitizen)
+    async with request.db.transaction() as conn:
+        held = await export_citizen(conn, import_id, citizen_id)
+    name = f'attachment; filename="citizen-{import_id}-{citizen_id}.json"'
+    return Answer.of(Export(held), headers={"content-disposition": name, "cache-control": "no-store"})
 
 
 @delete(
@@ -234,4 +278,13 @@ def _tag(edition: Edition, *more: object) -> str:
     return entity_tag(edition.version, f"{edition.created_at.timestamp():.6f}".replace(".", ""), *more)
 
 
-ROUTES = [post_import, get_citizens, patch_citizen, delete_import, get_birthdays, get_percentiles]
+ROUTES = [
+    post_import,
+    get_citizens,
+    patch_citizen,
+    delete_citizen,
+    get_export,
+    delete_import,
+    get_birthdays,
+    get_percentiles,
+]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from kinfolk.kit import problems
+from kinfolk.kit import audit, problems
 from kinfolk.kit.db import Connection
 from kinfolk.kit.log import note
 from kinfolk.kit.problems import BadPlace
@@ -44,6 +44,8 @@ async def correct_citizen(
     if correction.relatives is not None:
         await _retie(conn, import_id, citizen_id, set(relatives), correction.relatives)
         relatives = sorted(correction.relatives)
+    fields = sorted(correction.columns) + ([] if correction.relatives is None else ["relatives"])
+    await audit.note(conn, "citizen.changed", import_id=import_id, citizen_id=citizen_id, fields=fields)
     note(import_id=import_id, citizen_id=citizen_id)
     return as_shown(*shown, relatives), Edition(version, created_at)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from kinfolk.kit import problems
+from kinfolk.kit import audit, problems
 from kinfolk.kit.db import Connection, copy
 from kinfolk.kit.log import note
 from kinfolk.modules.citizens.register import (
@@ -31,6 +31,8 @@ from kinfolk.modules.citizens.statements import (
 )
 
 KEYS_REMEMBERED = timedelta(days=1)
+BODY_FORGOTTEN = b""
+"""In place of a body's hash once a citizen was removed: the key goes on standing for the import, whatever is sent."""
 as_shown: Callable[..., Citizen] = Citizen
 """A citizen of a row of CITIZENS_OF_IMPORT and the list of relatives."""
 
@@ -107,6 +109,7 @@ async def add_import(
     await copy(conn, "citizens", CITIZEN_COLUMNS, _of_import(import_id, register.citizens))
     if register.ties:
         await copy(conn, "ties", TIE_COLUMNS, _of_import(import_id, register.ties))
+    await audit.note(conn, "import.added", import_id=import_id, citizens=len(register.citizens))
     note(import_id=import_id, citizens=len(register.citizens), ties=len(register.ties))
     return import_id
 
@@ -117,7 +120,7 @@ async def _first_import(conn: Connection, once: Once, import_id: int) -> int:
     row = await FIRST_OF_KEY.fetchrow(conn, key=once.key, body_sha256=once.body_sha256, import_id=import_id)
     assert row is not None, "an upsert without a condition returns its row"
     first_id, body_sha256 = row
-    if body_sha256 != once.body_sha256:
+    if body_sha256 not in {once.body_sha256, BODY_FORGOTTEN}:
         raise KeyUsedDifferently
     return int(first_id)
 

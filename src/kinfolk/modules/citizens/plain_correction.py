@@ -7,13 +7,15 @@ from typing import TypeAlias
 from weakref import WeakValueDictionary
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from kinfolk.kit import audit
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.gathering import Gathering
 from kinfolk.kit.log import note
 from kinfolk.modules.citizens.imports import Edition, as_shown
 from kinfolk.modules.citizens.register import Citizen
-from kinfolk.modules.citizens.statements import CORRECTABLE, CORRECTED_CITIZENS, HELD_IMPORT
+from kinfolk.modules.citizens.statements import CORRECTABLE, CORRECTED_AND_NOTED, CORRECTED_CITIZENS, HELD_IMPORT
 
 MOST_TOGETHER = 64
 
@@ -24,6 +26,7 @@ class PlainCorrection(Struct, frozen=True):
     import_id: int
     citizen_id: int
     columns: dict[str, str | int | date]
+    noted: audit.Entry | None = None
 
 
 Corrected: TypeAlias = tuple[Citizen, Edition]
@@ -45,12 +48,15 @@ async def correct_citizens(conn: Connection, corrections: Sequence[PlainCorrecti
             last[citizen] = each
             places.append(place)
             tried.append(each)
-    rows = await CORRECTED_CITIZENS.fetch(
+    entries = [each.noted for each in tried]
+    is_noted = any(entries)
+    rows = await (CORRECTED_AND_NOTED if is_noted else CORRECTED_CITIZENS).fetch(
         conn,
         import_ids=[each.import_id for each in tried],
         citizen_ids=[each.citizen_id for each in tried],
         are_last=[last[each.import_id, each.citizen_id] is each for each in tried],
         **{name: [each.columns.get(name) for each in tried] for name in CORRECTABLE},
+        **(audit.origins(entries) if is_noted else {}),
     )
     answers: list[Corrected | None] = [None] * len(corrections)
     for place, version, created_at, *shown in rows:
@@ -73,6 +79,14 @@ class Corrections:
         """
         import_id = correction.import_id
         note(import_id=import_id, citizen_id=correction.citizen_id)
+        noted = audit.entry(
+            "citizen.changed",
+            import_id=import_id,
+            citizen_id=correction.citizen_id,
+            fields=sorted(correction.columns),
+        )
+        if noted is not None:
+            correction = replace(correction, noted=noted)
         held = self._of_held.get(import_id)
         if held is None:
             if corrected := await self._of_free.ask(correction):

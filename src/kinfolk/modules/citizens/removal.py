@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from kinfolk.kit import audit, forgetting
 from kinfolk.kit.db import Connection
 from kinfolk.kit.log import note
 from kinfolk.modules.citizens.imports import Edition, NoSuchImport
@@ -20,4 +21,6 @@ async def remove_import(conn: Connection, import_id: int, check: Callable[[Editi
     check(Edition(*row))
     for removed in (REMOVED_TIES, REMOVED_CITIZENS, REMOVED_KEY):
         await removed.execute(conn, import_id=import_id)
+    await forgetting.owe(conn, f"imports/{import_id}/")
+    await audit.note(conn, "import.removed", import_id=import_id)
     note(import_id=import_id)

@@ -28,7 +28,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from kinfolk.kit.sql import names_of, param, sql
+from kinfolk.kit.sql import moment, names_of, param, sql
+from kinfolk.kit.statements import noting
 from kinfolk.modules.citizens.tables import citizens, idempotent_imports, imports, ties
 
 _FIELDS = [each for each in citizens.columns if not each.primary_key]
@@ -233,15 +234,15 @@ _NEWEST = (
 _RAISED = (
     update(imports).where(imports.c.import_id == _NEWEST.c.import_id).values(version=_NEWEST.c.version).cte("raised")
 )
-CORRECTED_CITIZENS = sql(
-    select(
-        _ANSWERED.c.place,
-        _ANSWERED.c.version,
-        _ANSWERED.c.created_at,
-        *(_ANSWERED.c[each.name] for each in _SHOWN),
-        func.array(_relatives_of(_ANSWERED.c.import_id, _ANSWERED.c[_SHOWN[0].name]).scalar_subquery()),
-    ).add_cte(_RAISED)
-)
+_TOLD = select(
+    _ANSWERED.c.place,
+    _ANSWERED.c.version,
+    _ANSWERED.c.created_at,
+    *(_ANSWERED.c[each.name] for each in _SHOWN),
+    func.array(_relatives_of(_ANSWERED.c.import_id, _ANSWERED.c[_SHOWN[0].name]).scalar_subquery()),
+).add_cte(_RAISED)
+CORRECTED_CITIZENS = sql(_TOLD)
+CORRECTED_AND_NOTED = sql(_TOLD.add_cte(noting("citizen.changed", _ANSWERED, citizen_id=_SHOWN[0].name).cte("noted")))
 HELD_IMPORT = sql(select(imports.c.import_id).where(imports.c.import_id == param("import_id")).with_for_update())
 
 LAST_EDITION = sql(
@@ -249,6 +250,32 @@ LAST_EDITION = sql(
 )
 REMOVED_TIES = sql(delete(ties).where(ties.c.import_id == _IMPORT))
 REMOVED_CITIZENS = sql(delete(citizens).where(citizens.c.import_id == _IMPORT))
+HELD_CITIZEN = sql(
+    select(
+        imports.c.version, moment(imports.c.created_at), func.array(_RELATIVES.scalar_subquery()), *_SHOWN_COLUMNS
+    ).where(imports.c.import_id == citizens.c.import_id, _THIS_CITIZEN)
+)
+# The row of the import first, as whoever changes its citizens: what is removed afterwards is seen as it then stands.
+TAKEN_IMPORT = sql(
+    update(imports)
+    .where(imports.c.import_id == _IMPORT, select(citizens.c.citizen_id).where(_THIS_CITIZEN).exists())
+    .values(version=imports.c.version + 1)
+    .returning(imports.c.version, imports.c.created_at)
+)
+# Each end by itself, so by its own index.
+ENDED_TIES = sql(
+    delete(ties)
+    .where(ties.c.import_id == _IMPORT, ties.c.low_id == _CITIZEN)
+    .add_cte(
+        delete(ties)
+        .where(ties.c.import_id == _IMPORT, ties.c.high_id == _CITIZEN, ties.c.low_id < _CITIZEN)
+        .cte("ended_as_high")
+    )
+)
+REMOVED_CITIZEN = sql(delete(citizens).where(_THIS_CITIZEN).returning(citizens.c.citizen_id))
+FORGOTTEN_BODY = sql(
+    update(idempotent_imports).where(idempotent_imports.c.import_id == _IMPORT).values(body_sha256=param("body_sha256"))
+)
 REMOVED_KEY = sql(delete(idempotent_imports).where(idempotent_imports.c.import_id == _IMPORT))
 
 _EDITION = (imports.c.version, imports.c.created_at)

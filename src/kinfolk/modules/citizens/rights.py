@@ -1,0 +1,87 @@
+"""A citizen's rights: to be told all that is held about them, and to be forgotten."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from kinfolk.kit import audit, forgetting
+from kinfolk.kit.db import Connection
+from kinfolk.kit.log import note
+from kinfolk.kit.statement import Moment
+from kinfolk.modules.citizens.correction import NoSuchCitizen
+from kinfolk.modules.citizens.imports import BODY_FORGOTTEN, Edition, as_shown, find_edition
+from kinfolk.modules.citizens.register import Citizen
+from kinfolk.modules.citizens.statements import (
+    ENDED_TIES,
+    FORGOTTEN_BODY,
+    HELD_CITIZEN,
+    REMOVED_CITIZEN,
+    TAKEN_IMPORT,
+)
+
+
+class HeldImport(Struct, frozen=True):
+    """The import that a citizen came in."""
+
+    import_id: int
+    version: int
+    created_at: Moment
+
+
+class Tie(Struct, frozen=True):
+    """Kinship, as it is stored: once for both."""
+
+    low_id: int
+    high_id: int
+
+
+class Held(Struct, frozen=True, rename={"imported": "import"}):
+    """What is held about a citizen."""
+
+    citizen: Citizen
+    ties: list[Tie]
+    imported: HeldImport
+    audit: list[audit.Noted]
+    """What was done to the citizen, and to the whole import; this export, too."""
+
+
+async def export_citizen(conn: Connection, import_id: int, citizen_id: int) -> Held:
+    """All that is held about a citizen. Raises NoSuchImport and NoSuchCitizen."""
+    row = await HELD_CITIZEN.fetchrow(conn, import_id=import_id, citizen_id=citizen_id)
+    if row is None:
+        raise await _absent(conn, import_id, citizen_id)
+    version, created_at, relatives, *shown = row
+    await audit.note(conn, "citizen.exported", import_id=import_id, citizen_id=citizen_id)
+    note(import_id=import_id, citizen_id=citizen_id)
+    return Held(
+        as_shown(*shown, relatives),
+        [Tie(min(citizen_id, relative), max(citizen_id, relative)) for relative in relatives],
+        HeldImport(import_id, version, created_at),
+        await audit.list_about_citizen(conn, import_id, citizen_id),
+    )
+
+
+async def remove_citizen(conn: Connection, import_id: int, citizen_id: int, check: Callable[[Edition], None]) -> None:
+    """Remove a citizen and all their ties: a change of the import like any other, which has its own edition.
+
+    `check` sees the edition before it and may raise. Raises NoSuchImport and NoSuchCitizen.
+    """
+    taken = await TAKEN_IMPORT.fetchrow(conn, import_id=import_id, citizen_id=citizen_id)
+    if taken is None:
+        raise await _absent(conn, import_id, citizen_id)
+    version, created_at = taken
+    await ENDED_TIES.execute(conn, import_id=import_id, citizen_id=citizen_id)
+    if await REMOVED_CITIZEN.fetchval(conn, import_id=import_id, citizen_id=citizen_id) is None:
+        raise NoSuchCitizen(import_id=import_id, citizen_id=citizen_id)  # somebody else removed them meanwhile
+    check(Edition(version - 1, created_at))
+    # The key stays, or a retry would bring the citizen back.
+    await FORGOTTEN_BODY.execute(conn, import_id=import_id, body_sha256=BODY_FORGOTTEN)
+    await forgetting.owe(conn, f"imports/{import_id}/")
+    await audit.note(conn, "citizen.removed", import_id=import_id, citizen_id=citizen_id)
+    note(import_id=import_id, citizen_id=citizen_id)
+
+
+async def _absent(conn: Connection, import_id: int, citizen_id: int) -> NoSuchCitizen:
+    """Raises NoSuchImport."""
+    await find_edition(conn, import_id)
+    return NoSuchCitizen(import_id=import_id, citizen_id=citizen_id)
