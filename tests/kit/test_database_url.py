@@ -2,8 +2,11 @@
 
 import os
 import pwd
+import shutil
 import signal
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,11 +20,12 @@ from kinfolk.kit.settings import CacheSettings, DatabaseSettings
 
 
 @pytest.fixture
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    for each in (folder, *folder.parents[:2]):
-        each.chmod(0o755)  # as root, PostgreSQL's user must pass
-    return folder / "kinfolk"
+def data_dir() -> Iterator[Path]:
+    """Not below pytest's own folder, which each run of pytest closes to PostgreSQL's user."""
+    folder = Path(tempfile.mkdtemp(prefix="kinfolk-tests-"))
+    folder.chmod(0o755)
+    yield folder / "kinfolk"
+    shutil.rmtree(folder)
 
 
 def is_open(port: int) -> bool:
