@@ -108,7 +108,7 @@ def test_it_serves_and_says_so_and_ends_when_it_is_told(
 ) -> None:
     said = json.loads(buildah("inspect", "--type", "image", image))["Docker"]["config"]
     port = free_port()
-    settings = {"PG_URL": make_database("image", is_empty=True), "INSECURE": "true", "API_PORT": str(port)}
+    settings = {"PG_URL": make_database("image", is_empty=True), "API_PORT": str(port)}
     for name, value in settings.items():
         buildah("config", "--env", f"KINFOLK_{name}={value}", container)
     buildah("run", container, "--", *said["Entrypoint"], "db", "upgrade", "head")

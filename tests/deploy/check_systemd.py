@@ -82,7 +82,7 @@ as_kinfolk="systemd-run --quiet --property=User=kinfolk --property=StateDirector
 $as_kinfolk --wait $bin/initdb --auth=trust --username=kinfolk --no-sync -D /var/lib/own/data
 $as_kinfolk --unit=own $bin/postgres -D /var/lib/own/data -h 127.0.0.1 -k /tmp -p 5432
 until $bin/pg_isready -h 127.0.0.1; do sleep 0.1; done
-printf 'pg_url = "postgresql://kinfolk@127.0.0.1:5432/postgres"\\n' >/etc/kinfolk/kinfolk.toml
+printf 'auth = "required"\\npg_url = "postgresql://kinfolk@127.0.0.1:5432/postgres"\\n' >/etc/kinfolk/kinfolk.toml
 """
 
 

@@ -65,4 +65,4 @@ def test_the_file_of_settings_is_one(tmp_path: Path) -> None:
     settings.write_text(re.sub(r"^# (?=\w+ = )", "", (FILES / "kinfolk.toml").read_text(), flags=re.MULTILINE))
     shown = kinfolk("settings", "--config", str(settings))
     assert shown.returncode == 0, shown.stderr
-    assert len(re.findall(rf" {re.escape(str(settings))}$", shown.stdout, re.MULTILINE)) == 4
+    assert len(re.findall(rf" {re.escape(str(settings))}$", shown.stdout, re.MULTILINE)) == 5

@@ -47,7 +47,7 @@ def test_the_api_answers_on_the_socket_that_systemd_listens_on(place: str, tmp_p
         is_path = place.startswith("/")
         transport = httpx.HTTPTransport(uds=place if is_path else None)
         with httpx.Client(transport=transport, timeout=SECONDS_TO_START) as client:
-            answer = client.get("http://kinfolk/health" if is_path else f"http://{place}/health")
+            answer = client.get("http://localhost/health" if is_path else f"http://{place}/health")
         assert answer.json() == {"status": "alive"}
         said = "uds={}" if is_path else "address={} port={}"
         line = f"ready role=api {said.format(*place.split(':'))} pid={process.pid}"
