@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.running import kinfolk
 from kinfolk.kit.ending import Missing, WrongSetting
 from kinfolk.modules.contacts.stores import choose
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 40
 
 
 @pytest.fixture
@@ -199,12 +200,15 @@ async def test_a_file_that_hangs_holds_up_nobody_else(client: httpx.AsyncClient,
     place = await add(client)
     with (folder / ".locks" / place.rpartition("/")[2][:2]).open("r+b") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        release = threading.Timer(PATIENCE_SECONDS, fcntl.flock, (lock, fcntl.LOCK_UN))  # or a fault would hang here
+        release.start()
         changing = asyncio.create_task(client.put(place, json=an_entry("Vera")))
         for _ in range(5):
             found = await asyncio.wait_for(client.get(place), PATIENCE_SECONDS)
             assert found.json() == an_entry("Anna")
             assert (await asyncio.wait_for(client.get("/health"), PATIENCE_SECONDS)).status_code == 200
         assert not changing.done()
+        release.cancel()
     assert (await asyncio.wait_for(changing, PATIENCE_SECONDS)).status_code == 204
     assert (await client.get(place)).json() == an_entry("Vera")
 
