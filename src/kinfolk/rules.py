@@ -63,6 +63,18 @@ _RULES = {
     "GET /problems/{kind}": OPEN,
     "GET /health": OPEN,
     "GET /ready": OPEN,
+    "GET /ws": EVERY_USER,
+    "EVENT import.created": OWNED,
+    "EVENT import.progress": OWNED,
+    "EVENT import.removed": OWNED,
+    "EVENT citizen.changed": OWNED,
+    "EVENT job.queued": OWNED,
+    "EVENT job.running": OWNED,
+    "EVENT job.progress": OWNED,
+    "EVENT job.done": OWNED,
+    "EVENT job.failed": OWNED,
+    "EVENT job.cancelled": OWNED,
+    "EVENT message.parked": ADMIN,
     "GET /metrics": Rule(is_open_on_loopback=True),
 }
 

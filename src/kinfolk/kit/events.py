@@ -8,12 +8,13 @@ They travel by PostgreSQL's NOTIFY: a rollback tells nothing, and who does not l
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Text, cast, func, literal_column
+from sqlalchemy import ColumnElement, Text, cast, func, literal_column, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit import log
 from kinfolk.kit.db import AWAY, NOT_LET_IN, Connection, Database
@@ -21,6 +22,7 @@ from kinfolk.kit.sql import param, sql
 
 CHANNEL = "ch_kinfolk_events"
 LONGEST_BYTES = 7_999  # of PostgreSQL
+MOST_TOGETHER = 64
 LIFE_SIGN_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 5.0
 
@@ -37,31 +39,45 @@ class Notice(msgspec.Struct, frozen=True):
     """Whose it is, as `Who.by` has it; those who see only their own see no other."""
 
 
-TOLD = sql(func.pg_notify(CHANNEL, param("payload", Text)).select())
+TOLD = sql(select(func.pg_notify(CHANNEL, func.unnest(param("payloads", ARRAY(Text))))))
 
 
 async def tell(conn: Connection, name: str, *, owner: str | None = None, **what: Any) -> None:
     """Tell it, once the transaction of `conn` is committed, to all who listen then and may know."""
+    await tell_each(conn, name, [what], owner=owner)
+
+
+async def tell_each(conn: Connection, name: str, whats: Sequence[dict[str, Any]], *, owner: str | None = None) -> None:
+    """As `tell`, of many at the cost of one."""
     when = datetime.now(UTC).isoformat(timespec="milliseconds")
-    payload = msgspec.json.encode({"name": name, "when": when, "owner": owner, "whats": [what]})
-    assert len(payload) <= LONGEST_BYTES, "an event names what has changed, and does not carry it"
-    await TOLD.execute(conn, payload=payload.decode())
+    payloads = []
+    for first in range(0, len(whats), MOST_TOGETHER):
+        some = whats[first : first + MOST_TOGETHER]
+        payload = msgspec.json.encode({"name": name, "when": when, "owner": owner, "whats": some})
+        assert len(payload) <= LONGEST_BYTES, "an event names what has changed, and does not carry it"
+        payloads.append(payload.decode())
+    await TOLD.execute(conn, payloads=payloads)
 
 
 def telling(
     name: str | ColumnElement[str], whats: ColumnElement[Any], owner: ColumnElement[Any] | None = None
-) -> ColumnElement[Any]:
+) -> ColumnElement[str]:
     """`tell` as a column of a statement, which then costs no round trip of its own; `whats` is an array in JSON."""
     named = _word(name) if isinstance(name, str) else name
     notice = [_word("name"), named, _word("when"), _MOMENT, _word("whats"), whats]
     if owner is not None:
         notice += [_word("owner"), owner]
-    return func.pg_notify(_word(CHANNEL), cast(func.json_build_object(*notice), Text))
+    return cast(func.pg_notify(_word(CHANNEL), cast(func.json_build_object(*notice), Text)), Text).label("told")
 
 
 def what(**ids: ColumnElement[Any]) -> ColumnElement[Any]:
     """One of `whats`."""
     return func.json_build_object(*(part for name, value in ids.items() for part in (_word(name), value)))
+
+
+def one(**ids: ColumnElement[Any]) -> ColumnElement[Any]:
+    """`whats`, where there is one."""
+    return func.json_build_array(what(**ids))
 
 
 def _word(text: str) -> ColumnElement[str]:

@@ -17,8 +17,9 @@ from kinfolk.kit import problems
 from kinfolk.kit.auth import Auth, Rules
 from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
-from kinfolk.kit.http import asyncapi, openapi, pages, watching
+from kinfolk.kit.http import asyncapi, handshake, openapi, pages, watching
 from kinfolk.kit.http.answers import Answer, Request
+from kinfolk.kit.http.audience import Audience
 from kinfolk.kit.http.bodies import ClientGone, Uploads
 from kinfolk.kit.http.compression import Compression
 from kinfolk.kit.http.front import Front, InternalError, NoSuchPlace, WrongMethod
@@ -66,7 +67,7 @@ def framework(
     """
     auth = auth or Auth({}, kept_tokens(db, None, ""), is_required=False)
     pages.load()
-    routers: list[Any] = [*watching.ROUTES, *pages.ROUTES]
+    routers: list[Any] = [*watching.ROUTES, *handshake.ROUTES, *pages.ROUTES]
     for module in modules:
         routers.append(Router(openapi.HOME, route_handlers=_with_options(module.handlers())))
         if module.has_v1_0:
@@ -78,6 +79,7 @@ def framework(
         routers,
         state=State(
             {
+                "audience": Audience(db, auth),
                 "auth": auth,
                 "is_local": is_local,
                 "amqp": amqp,
@@ -155,7 +157,7 @@ def _slash_below(modules: Sequence[Module]) -> Iterator[str]:
 
 def describe(modules: Sequence[Module], rules: Rules = NO_RULES) -> bytes:
     """The OpenAPI document of these modules, as it is served and committed."""
-    return _written(openapi.document(modules, watching.ROUTES, rules))
+    return _written(openapi.document(modules, [*watching.ROUTES, *handshake.ROUTES], rules))
 
 
 def describe_messages(modules: Sequence[Module]) -> bytes:

@@ -57,7 +57,7 @@ class Audience:
 
     def __init__(self, db: Database, auth: Auth | None) -> None:
         """The rule `EVENT name` of `auth` says who may see it; what has none, only administrators."""
-        self.metrics = socket_metrics()
+        self._metrics = socket_metrics()
         self._auth = auth
         self._listening = Listening(db, self._on_notice, self._on_begin)
         self._sockets: dict[Socket, None] = {}
@@ -80,11 +80,12 @@ class Audience:
         if not self._tasks:  # the last one left between this one's handshake and now
             self._begin()
         self._sockets[socket] = None
-        self.metrics.hold(len(self._sockets))
+        self._metrics.hold(len(self._sockets))
 
-    def leave(self, socket: Socket) -> None:
-        self._sockets.pop(socket, None)
-        self.metrics.hold(len(self._sockets))
+    def leave(self, socket: Socket, code: int) -> None:
+        del self._sockets[socket]
+        self._metrics.hold(len(self._sockets))
+        self._metrics.end(code)
 
     def _begin(self) -> None:
         self._tasks = [asyncio.create_task(each, context=Context()) for each in (self._listening.run(), self._rounds())]
@@ -134,7 +135,7 @@ class Audience:
                     frames_together, count = for_whom[kind]
                     if count:
                         socket.give(frames_together, count)
-                        self.metrics.send(count)
+                        self._metrics.send(count)
                 if self._has_missed:
                     self._has_missed = False
                     self._miss()

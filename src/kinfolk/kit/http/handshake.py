@@ -11,11 +11,10 @@ from websockets.utils import accept_key
 from kinfolk.kit import problems
 from kinfolk.kit.http.answers import Answer, Request
 from kinfolk.kit.http.audience import Audience, EventsAway
-from kinfolk.kit.http.guard import token_of
+from kinfolk.kit.http.guard import WEBSOCKET, token_of
 from kinfolk.kit.http.routes import Header, get
 from kinfolk.kit.http.websocket import Socket
 
-PATH = "/ws"
 SWITCHED = "websocket"
 """The extension of a scope whose server can become a WebSocket, and the key of the message that asks it to."""
 VERSION = b"13"
@@ -53,7 +52,7 @@ class _Switched(Answer):
 
 
 @get(
-    PATH,
+    WEBSOCKET,
     gives={101: None},
     refuses=(NotWebSocket, BadHandshake, ForeignOrigin, EventsAway),
     reads=[
@@ -121,7 +120,7 @@ def _offers_bearer(headers: dict[bytes, list[bytes]]) -> bool:
 
 def is_asked(scope: Any, headers: list[tuple[bytes, bytes]]) -> bool:
     """Does this request want to become a WebSocket, as far as its server must know?"""
-    if scope["method"] != "GET" or scope["path"] != PATH or scope["http_version"] != "1.1":
+    if scope["method"] != "GET" or scope["path"] != WEBSOCKET or scope["http_version"] != "1.1":
         return False
     upgrade = b",".join(value for name, value in headers if name == b"upgrade")
     connection = b",".join(value for name, value in headers if name == b"connection")

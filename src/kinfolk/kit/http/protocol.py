@@ -92,4 +92,5 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(b"".join([STATUS_LINE[101], *head, b"\r\n"]))
         self.flow.resume_reading()
         self.connections.discard(self)
+        self.parser = None  # type: ignore[assignment]  # it and this hold each other
         socket.take_over(self.transport, self.connections)

@@ -7,19 +7,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
+from websockets import protocol
 from websockets.frames import Close, Frame, Opcode
-from websockets.protocol import OPEN, Protocol, Side
 
 from kinfolk.kit import log
 from kinfolk.kit.auth import Who
 from kinfolk.kit.documents import MalformedJson, read_json
 from kinfolk.kit.problems import InvalidDocument
-
-if TYPE_CHECKING:
-    from kinfolk.kit.http.audience import Audience
 
 LARGEST_MESSAGE_BYTES = 16_384
 MOST_UNSENT_BYTES = 262_144
@@ -40,7 +37,7 @@ TOKEN_DEAD = 4401
 TOO_SLOW = 4408
 
 PING = Frame(Opcode.PING, b"").serialize(mask=False)
-_SILENT = logging.Logger("websockets", logging.CRITICAL + 1)  # what is said is nobody's to log, whatever the level
+_SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001  # which no --log-config can make write frames
 
 
 class Saying(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,17 +51,25 @@ def text_frame(text: bytes) -> bytes:
     return Frame(Opcode.TEXT, text).serialize(mask=False)
 
 
+class Listeners(Protocol):
+    """Those whom a socket belongs to."""
+
+    def join(self, socket: "Socket") -> None: ...
+
+    def leave(self, socket: "Socket", code: int) -> None: ...
+
+
 class Socket(asyncio.Protocol):
     """One that listens. It takes over the transport of the request that asked for it."""
 
-    def __init__(self, audience: "Audience", who: Who, token: str, request_id: str) -> None:
+    def __init__(self, audience: Listeners, who: Who, token: str, request_id: str) -> None:
         self.who = who
         self.token = token
         self.confirmed = perf_counter()
         """When the token was last known to be right."""
         self._audience = audience
         self._request_id = request_id
-        self._frames = Protocol(Side.SERVER, max_size=LARGEST_MESSAGE_BYTES, logger=_SILENT)
+        self._frames = protocol.Protocol(protocol.Side.SERVER, max_size=LARGEST_MESSAGE_BYTES, logger=_SILENT)
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
         self._forget: Callable[[], None] = lambda: None
@@ -93,7 +98,7 @@ class Socket(asyncio.Protocol):
 
     def give(self, frames: bytes, count: int) -> None:
         """Send so many frames; where too much of what was sent before waits, the socket is dropped instead."""
-        if self._frames.state is not OPEN or self._transport.is_closing():
+        if self._frames.state is not protocol.OPEN or self._transport.is_closing():
             return
         if self._transport.get_write_buffer_size() + len(frames) > MOST_UNSENT_BYTES:
             self._dropped += count
@@ -104,7 +109,7 @@ class Socket(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Say why, and hang up when the other side has heard it, or after a while."""
-        if self._frames.state is OPEN:
+        if self._frames.state is protocol.OPEN:
             self._frames.send_close(code, reason)
             self._send()
 
@@ -141,7 +146,6 @@ class Socket(asyncio.Protocol):
             if owed is not None:
                 owed.cancel()
         self._forget()
-        self._audience.leave(self)
         close: Close | None = self._frames.close_sent or self._frames.close_rcvd
         code = LOST if close is None else int(close.code)
         log.write_line(
@@ -156,7 +160,7 @@ class Socket(asyncio.Protocol):
                 "dropped": self._dropped,
             }
         )
-        self._audience.metrics.end(code)
+        self._audience.leave(self, code)
 
     # What the other side says
 
@@ -203,13 +207,13 @@ class Socket(asyncio.Protocol):
             self._answer()
 
     def _answer(self) -> None:
-        if self._frames.state is not OPEN:
+        if self._frames.state is not protocol.OPEN:
             return
         if self._is_binary:
             self.close(NO_BINARY, "text is taken, and nothing else")
             return
         try:
-            saying = read_json(self._message, Saying)
+            saying = read_json(bytes(self._message), Saying)
         except MalformedJson:
             self.close(UNREADABLE, "this is not JSON")
         except InvalidDocument:
@@ -225,5 +229,5 @@ class Socket(asyncio.Protocol):
                 # Not closed at once: what the other side still sends would be answered by a reset, and take with it
                 # what it has not yet read.
                 self._transport.write_eof()
-        if self._frames.state is not OPEN and self._end is None:
+        if self._frames.state is not protocol.OPEN and self._end is None:
             self._end = self._loop.call_later(SECONDS_TO_CLOSE, self._transport.abort)
