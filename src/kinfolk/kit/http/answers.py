@@ -57,7 +57,7 @@ class Answer:
         self.body = body
         self.status = status
         self.headers: list[tuple[bytes, bytes]] = []
-        if status not in (204, 304):
+        if status not in (101, 204, 304):
             self.headers += [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
         if headers:
             self.headers += [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
