@@ -132,7 +132,13 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         use(amqp)
         auth = _auth(db, asked, url, settings)
         is_local = web.uds is None and is_loopback(web.api_address) and not web.asks_who
-        app = application(MODULES, db, answers, calls, web.uploads, amqp=amqp, auth=auth, is_local=is_local)
+        app = application(
+            *(MODULES, db, answers, calls, web.uploads),
+            amqp=amqp,
+            auth=auth,
+            is_local=is_local,
+            most_sockets=web.sockets,
+        )
         serve = server(app, db, bound, process.grace_seconds, answers, tokens=auth.tokens, is_audited=web.asks_who)
         roles = _roles(amqp) if role == "up" else {}
         others = [Child(name, beside(db, load(db), process.grace_seconds)) for name, load in roles.items()]

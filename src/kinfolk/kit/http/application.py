@@ -34,6 +34,7 @@ from kinfolk.kit.tokens import kept_tokens
 P = ParamSpec("P")
 
 MOST_UPLOADS = 4
+MOST_SOCKETS = 2_000
 NOWHERE = Amqp()
 NO_RULES: Rules = {}
 V1_0 = "/api/v1.0"
@@ -57,13 +58,14 @@ def framework(
     amqp: Amqp = NOWHERE,
     auth: Auth | None = None,
     is_local: bool = False,
+    most_sockets: int = MOST_SOCKETS,
 ) -> Litestar:
     """The routes without our layers, on a database and a cache that whoever runs them opens.
 
     `line` leads to the process beside, see `kit/pool.py`; `most_uploads` large bodies are taken at a time;
-    `amqp` says where parked messages are. Without `auth` nobody is asked who they are. Raises LookupError where
-    somebody would be and a route has no rule. `is_local`: who asks for another name than that of this machine is
-    refused.
+    `amqp` says where parked messages are; `most_sockets` may listen to events. Without `auth` nobody is asked who they
+    are. Raises LookupError where somebody would be and a route has no rule. `is_local`: who asks for another name than
+    that of this machine is refused.
     """
     auth = auth or Auth({}, kept_tokens(db, None, ""), is_required=False)
     pages.load()
@@ -79,7 +81,7 @@ def framework(
         routers,
         state=State(
             {
-                "audience": Audience(db, auth),
+                "audience": Audience(db, auth, most_sockets),
                 "auth": auth,
                 "is_local": is_local,
                 "amqp": amqp,

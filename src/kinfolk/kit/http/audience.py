@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from contextvars import Context
 from datetime import UTC, datetime
+from resource import RLIMIT_NOFILE, getrlimit
 from time import perf_counter
 from typing import Any, get_args
 
@@ -21,6 +22,8 @@ GATHERING_SECONDS = 0.05
 MOST_AT_A_TIME = 100
 MOST_BATCH_BYTES = 65_536
 MOST_WAITING_BYTES = 1_048_576
+SPARE_FILES = 256
+"""Of those that the system lets a process open, for requests, the database and logs."""
 PATIENCE_SECONDS = 5.0
 ROUND_SECONDS = 1.0
 CONFIRMED_SECONDS = 3.0
@@ -40,6 +43,10 @@ class EventsAway(problems.Unavailable):
     """Nothing can be heard just now, so there is nothing to tell."""
 
 
+class TooManySockets(problems.Unavailable):
+    """As many listen already as this process can hold."""
+
+
 class _Told(msgspec.Struct, frozen=True):
     """One event, as it goes out."""
 
@@ -55,10 +62,11 @@ class _Told(msgspec.Struct, frozen=True):
 class Audience:
     """The sockets of one process. It hears what is told as long as somebody listens."""
 
-    def __init__(self, db: Database, auth: Auth | None) -> None:
+    def __init__(self, db: Database, auth: Auth | None, most: int) -> None:
         """The rule `EVENT name` of `auth` says who may see it; what has none, only administrators."""
         self._metrics = socket_metrics()
         self._auth = auth
+        self._most = most
         self._listening = Listening(db, self._on_notice, self._on_begin)
         self._sockets: dict[Socket, None] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -68,7 +76,9 @@ class Audience:
         self._handing: asyncio.Task[None] | None = None
 
     async def ready(self) -> None:
-        """Wait until all that is told from now on is heard. Raises EventsAway."""
+        """Wait until all that is told from now on is heard. Raises TooManySockets and EventsAway."""
+        if len(self._sockets) >= min(self._most, getrlimit(RLIMIT_NOFILE)[0] - SPARE_FILES):
+            raise TooManySockets
         if not self._tasks:
             self._begin()
         try:

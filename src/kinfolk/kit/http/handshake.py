@@ -10,7 +10,7 @@ from websockets.utils import accept_key
 
 from kinfolk.kit import problems
 from kinfolk.kit.http.answers import Answer, Request
-from kinfolk.kit.http.audience import Audience, EventsAway
+from kinfolk.kit.http.audience import Audience, EventsAway, TooManySockets
 from kinfolk.kit.http.guard import WEBSOCKET, token_of
 from kinfolk.kit.http.routes import Header, get
 from kinfolk.kit.http.websocket import Socket
@@ -54,7 +54,7 @@ class _Switched(Answer):
 @get(
     WEBSOCKET,
     gives={101: None},
-    refuses=(NotWebSocket, BadHandshake, ForeignOrigin, EventsAway),
+    refuses=(NotWebSocket, BadHandshake, ForeignOrigin, EventsAway, TooManySockets),
     reads=[
         Header("Sec-WebSocket-Protocol", "`bearer, TOKEN`: for browsers, which cannot send an Authorization."),
         Header("Origin", "Where nobody is asked for a token, only pages of this address may listen."),
