@@ -169,10 +169,10 @@ def _auth(db: "Database", asked: socket.socket, secret: str, settings: ServingSe
     from kinfolk.kit.auth import Auth
     from kinfolk.kit.passwords import Passwords
     from kinfolk.kit.tokens import kept_tokens
-    from kinfolk.rules import RULES
+    from kinfolk.rules import EVENTS, RULES
 
     tokens = kept_tokens(db, settings.cache.redis_url, secret)
-    return Auth(RULES, tokens, Passwords(asked), is_required=settings.web.asks_who)
+    return Auth(RULES, tokens, Passwords(asked), events=EVENTS, is_required=settings.web.asks_who)
 
 
 def _roles(amqp: "Amqp") -> "dict[str, Role]":

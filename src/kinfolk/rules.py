@@ -64,17 +64,6 @@ _RULES = {
     "GET /health": OPEN,
     "GET /ready": OPEN,
     "GET /ws": EVERY_USER,
-    "EVENT import.created": OWNED,
-    "EVENT import.progress": OWNED,
-    "EVENT import.removed": OWNED,
-    "EVENT citizen.changed": OWNED,
-    "EVENT job.queued": OWNED,
-    "EVENT job.running": OWNED,
-    "EVENT job.progress": OWNED,
-    "EVENT job.done": OWNED,
-    "EVENT job.failed": OWNED,
-    "EVENT job.cancelled": OWNED,
-    "EVENT message.parked": ADMIN,
     "GET /metrics": Rule(is_open_on_loopback=True),
 }
 
@@ -87,3 +76,18 @@ def _on_each_face() -> Iterator[tuple[str, Rule]]:
 
 
 RULES = dict(_on_each_face())
+
+EVENTS = {
+    "import.created": OWNED,
+    "import.progress": OWNED,
+    "import.removed": OWNED,
+    "citizen.changed": OWNED,
+    "job.queued": OWNED,
+    "job.running": OWNED,
+    "job.progress": OWNED,
+    "job.done": OWNED,
+    "job.failed": OWNED,
+    "job.cancelled": OWNED,
+    "message.parked": ADMIN,
+}
+"""Who is told what; an event that stands in no line, only administrators."""

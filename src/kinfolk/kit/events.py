@@ -113,7 +113,8 @@ class Listening:
                 reason = f"{type(error).__name__}: {error}"
             else:
                 reason = "the connection was lost"
-            self.begun.clear()
+            finally:
+                self.begun.clear()
             pause_seconds = min(pause_seconds * 2 or 0.2, LONGEST_PAUSE_SECONDS)
             log.write_line({"event": "events_away", "reason": reason, "again_seconds": pause_seconds}, logging.WARNING)
             await asyncio.sleep(pause_seconds)

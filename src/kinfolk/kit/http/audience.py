@@ -1,7 +1,8 @@
 """Those who listen at this process: what is told goes to each who may see it, in one write for all of a moment."""
 
 import asyncio
-import contextlib
+import logging
+from collections.abc import Coroutine
 from contextvars import Context
 from datetime import UTC, datetime
 from resource import RLIMIT_NOFILE, getrlimit
@@ -10,11 +11,11 @@ from typing import Any, get_args
 
 import msgspec
 
-from kinfolk.kit import problems
-from kinfolk.kit.auth import Auth, Grant, Role, Rule, TokensAway, Who
+from kinfolk.kit import log, problems
+from kinfolk.kit.auth import Auth, Grant, Role, Rule, Who
 from kinfolk.kit.db import Database
 from kinfolk.kit.events import Listening, Notice
-from kinfolk.kit.http.websocket import TOKEN_DEAD, TRY_LATER, Socket, text_frame
+from kinfolk.kit.http.websocket import OUR_FAULT, TOKEN_DEAD, TRY_LATER, Socket, text_frame
 from kinfolk.kit.metrics import socket_metrics
 
 GATHERING_SECONDS = 0.05
@@ -36,6 +37,7 @@ MISSED = "events.missed"
 """Told to all when something may not have reached them: whoever keeps a copy reads it anew."""
 NO_RULE = Rule()
 FOR_ALL = Rule(supplier="all", analyst="all")
+UNKNOWN = object()
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
@@ -62,12 +64,13 @@ class _Told(msgspec.Struct, frozen=True):
 class Audience:
     """The sockets of one process. It hears what is told as long as somebody listens."""
 
-    def __init__(self, db: Database, auth: Auth | None, most: int) -> None:
-        """The rule `EVENT name` of `auth` says who may see it; what has none, only administrators."""
+    def __init__(self, db: Database, auth: Auth, most: int) -> None:
+        """The rules of `auth` say who is told what; what has none is for administrators."""
         self._metrics = socket_metrics()
         self._auth = auth
         self._most = most
-        self._listening = Listening(db, self._on_notice, self._on_begin)
+        self._db = db
+        self._listening: Listening | None = None
         self._sockets: dict[Socket, None] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: list[_Told] = []
@@ -79,26 +82,20 @@ class Audience:
         """Wait until all that is told from now on is heard. Raises TooManySockets and EventsAway."""
         if len(self._sockets) >= min(self._most, getrlimit(RLIMIT_NOFILE)[0] - SPARE_FILES):
             raise TooManySockets
-        if not self._tasks:
-            self._begin()
         try:
-            await asyncio.wait_for(self._listening.begun.wait(), PATIENCE_SECONDS)
+            await asyncio.wait_for(self._hear().begun.wait(), PATIENCE_SECONDS)
         except TimeoutError:
             raise EventsAway from None
 
     def join(self, socket: Socket) -> None:
-        if not self._tasks:  # the last one left between this one's handshake and now
-            self._begin()
         self._sockets[socket] = None
+        self._hear()  # which it did, unless the last one left between this one's handshake and now
         self._metrics.hold(len(self._sockets))
 
     def leave(self, socket: Socket, code: int) -> None:
         del self._sockets[socket]
         self._metrics.hold(len(self._sockets))
         self._metrics.end(code)
-
-    def _begin(self) -> None:
-        self._tasks = [asyncio.create_task(each, context=Context()) for each in (self._listening.run(), self._rounds())]
 
     # What is told
 
@@ -108,7 +105,7 @@ class Audience:
             self._miss()
 
     def _on_notice(self, notice: Notice) -> None:
-        rule = NO_RULE if self._auth is None else self._auth.rules.get(f"EVENT {notice.name}", NO_RULE)
+        rule = self._auth.events.get(notice.name, NO_RULE)
         for what in notice.whats:
             self._put(rule, notice.owner, {"name": notice.name, "when": notice.when, "what": what})
 
@@ -120,7 +117,7 @@ class Audience:
             self._waiting.append(_Told(rule, owner, frame))
             self._waiting_bytes += len(frame)
         if self._handing is None:
-            self._handing = asyncio.create_task(self._hand_out(), context=Context())
+            self._handing = self._started(self._hand_out())
 
     def _miss(self) -> None:
         when = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -131,7 +128,7 @@ class Audience:
         try:
             while self._waiting:
                 await asyncio.sleep(GATHERING_SECONDS)
-                batch = self._take_batch()
+                batch, sent = self._take_batch(), 0
                 roles = {role for told in batch for role in ROLES if getattr(told.rule, role) == "own"}
                 for_whom: dict[tuple[str, str | None], tuple[bytes, int]] = {}
                 for place, socket in enumerate(list(self._sockets)):
@@ -145,7 +142,8 @@ class Audience:
                     frames_together, count = for_whom[kind]
                     if count:
                         socket.give(frames_together, count)
-                        self._metrics.send(count)
+                        sent += count
+                self._metrics.send(sent)
                 if self._has_missed:
                     self._has_missed = False
                     self._miss()
@@ -171,27 +169,56 @@ class Audience:
         while True:
             await asyncio.sleep(ROUND_SECONDS)
             if not self._sockets:
-                break
+                self._end_hearing()
+                return
             for socket in list(self._sockets):
                 socket.look()
-            if self._auth is not None:
-                await self._confirm(self._auth)
-        listening, _this = self._tasks
-        self._tasks = []
-        listening.cancel()
+            if self._auth.is_required:
+                await self._confirm()
 
-    async def _confirm(self, auth: Auth) -> None:
+    async def _confirm(self) -> None:
         """Look up the tokens that were not for a while; whose cannot be, may not listen for long either."""
         now = perf_counter()
         due = [socket for socket in self._sockets if now - socket.confirmed > CONFIRMED_SECONDS]
-        due.sort(key=lambda socket: socket.confirmed)
-        with contextlib.suppress(TokensAway, TimeoutError):
-            async with asyncio.timeout(LOOK_UP_SECONDS):
-                for socket in due:
-                    if await auth.tokens.look_up(socket.token) == socket.who:
-                        socket.confirmed = perf_counter()
-                    else:
-                        socket.close(TOKEN_DEAD, "this token is known no longer")
-        for socket in due:
-            if perf_counter() - socket.confirmed > UNCONFIRMED_SECONDS:
+        found = await asyncio.gather(*(self._look_up(socket.token) for socket in due))
+        for socket, who in zip(due, found, strict=True):
+            if who == socket.who:
+                socket.confirmed = perf_counter()
+            elif who is not UNKNOWN:
+                socket.close(TOKEN_DEAD, "this token is known no longer")
+            elif perf_counter() - socket.confirmed > UNCONFIRMED_SECONDS:
                 socket.close(TRY_LATER, "whether your token is right cannot be found out just now")
+
+    async def _look_up(self, token: str) -> Any:
+        try:
+            return await asyncio.wait_for(self._auth.tokens.look_up(token), LOOK_UP_SECONDS)
+        except (problems.Unavailable, TimeoutError):
+            return UNKNOWN
+
+    # How this runs
+
+    def _hear(self) -> Listening:
+        if self._listening is None:
+            self._listening = Listening(self._db, self._on_notice, self._on_begin)
+            self._tasks = [self._started(self._listening.run()), self._started(self._rounds())]
+        return self._listening
+
+    def _end_hearing(self) -> None:
+        self._listening = None
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        self._tasks = []
+
+    def _started(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.create_task(self._watched(work), context=Context())
+
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        """Whatever goes wrong, nobody goes on listening in vain, or unasked."""
+        try:
+            await work
+        except Exception as accident:
+            log.write_line({"event": "audience_died", "sockets": len(self._sockets)}, logging.ERROR, accident)
+            for socket in list(self._sockets):
+                socket.close(OUR_FAULT, "something went wrong on our side")
+            self._end_hearing()

@@ -69,7 +69,7 @@ async def listen(request: Request) -> Answer:
     if SWITCHED not in (request.scope.get("extensions") or {}):
         raise NotWebSocket
     key = _key(headers)
-    if request.app.state.auth is None and not _is_own_page(headers):
+    if not request.app.state.auth.is_required and not _is_own_page(headers):
         raise ForeignOrigin
     audience: Audience = request.app.state.audience
     await audience.ready()

@@ -31,6 +31,7 @@ GOING_AWAY = 1001
 NO_BINARY = 1003
 UNREADABLE = 1007
 NOT_TAKEN = 1008
+OUR_FAULT = 1011
 TRY_LATER = 1013
 LOST = 1006  # never sent: RFC 6455, 7.1.5
 TOKEN_DEAD = 4401
@@ -75,7 +76,7 @@ class Socket(asyncio.Protocol):
         self._forget: Callable[[], None] = lambda: None
         self._begun = perf_counter()
         self._heard = self._begun
-        self._is_pinged = False
+        self._pinged: float | None = None
         self._unread = bytearray()
         self._is_paused = False
         self._message = bytearray()
@@ -119,18 +120,21 @@ class Socket(asyncio.Protocol):
 
     def look(self) -> None:
         """Is anybody there?"""
-        silent_seconds = perf_counter() - self._heard
-        if silent_seconds > 2 * SILENCE_SECONDS:
-            self._transport.abort()
-        elif silent_seconds > SILENCE_SECONDS and not self._is_pinged:
-            self._is_pinged = True
+        now = perf_counter()
+        if self._transport.is_closing():
+            return
+        if self._pinged is not None:
+            if now - self._pinged > SILENCE_SECONDS:
+                self._transport.abort()
+        elif now - self._heard > SILENCE_SECONDS:
+            self._pinged = now
             self._transport.write(PING)
 
     # What asyncio does to it
 
     def data_received(self, data: bytes) -> None:
         self._heard = perf_counter()
-        self._is_pinged = False
+        self._pinged = None
         if self._frames.eof_sent:
             return  # all is said
         self._unread += data
