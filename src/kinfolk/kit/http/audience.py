@@ -73,6 +73,7 @@ class Audience:
         self._listening: Listening | None = None
         self._sockets: dict[Socket, None] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._asking = 0
         self._waiting: list[_Told] = []
         self._waiting_bytes = 0
         self._has_missed = False
@@ -82,10 +83,13 @@ class Audience:
         """Wait until all that is told from now on is heard. Raises TooManySockets and EventsAway."""
         if len(self._sockets) >= min(self._most, getrlimit(RLIMIT_NOFILE)[0] - SPARE_FILES):
             raise TooManySockets
+        self._asking += 1
         try:
             await asyncio.wait_for(self._hear().begun.wait(), PATIENCE_SECONDS)
         except TimeoutError:
             raise EventsAway from None
+        finally:
+            self._asking -= 1
 
     def join(self, socket: Socket) -> None:
         self._sockets[socket] = None
@@ -168,7 +172,7 @@ class Audience:
         """Let go of those whose tokens are dead, and of those who are gone; and of hearing, when nobody is left."""
         while True:
             await asyncio.sleep(ROUND_SECONDS)
-            if not self._sockets:
+            if not self._sockets and not self._asking:
                 self._end_hearing()
                 return
             for socket in list(self._sockets):
