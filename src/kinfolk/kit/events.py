@@ -59,14 +59,10 @@ async def tell_each(conn: Connection, name: str, whats: Sequence[dict[str, Any]]
     await TOLD.execute(conn, payloads=payloads)
 
 
-def telling(
-    name: str | ColumnElement[str], whats: ColumnElement[Any], owner: ColumnElement[Any] | None = None
-) -> ColumnElement[str]:
+def telling(name: str | ColumnElement[str], whats: ColumnElement[Any], owner: ColumnElement[Any]) -> ColumnElement[str]:
     """`tell` as a column of a statement, which then costs no round trip of its own; `whats` is an array in JSON."""
     named = _word(name) if isinstance(name, str) else name
-    notice = [_word("name"), named, _word("when"), _MOMENT, _word("whats"), whats]
-    if owner is not None:
-        notice += [_word("owner"), owner]
+    notice = [_word("name"), named, _word("when"), _MOMENT, _word("whats"), whats, _word("owner"), owner]
     return cast(func.pg_notify(_word(CHANNEL), cast(func.json_build_object(*notice), Text)), Text).label("told")
 
 

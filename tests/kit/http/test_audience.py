@@ -114,7 +114,8 @@ async def test_while_tokens_cannot_be_looked_up_nobody_is_let_in(place: str, tok
     assert refused.value.response.status_code == 503
 
 
-async def test_each_role_is_told_what_its_rules_say(db: Database, place: str) -> None:
+async def test_each_role_is_told_what_its_rules_say(db: Database, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audience, "MOST_AT_A_TIME", 2)
     last = "job.done"
     async with (
         listening(place, query="?token=supplier") as supplier,
@@ -122,6 +123,8 @@ async def test_each_role_is_told_what_its_rules_say(db: Database, place: str) ->
         listening(place, query="?token=analyst") as analyst,
         listening(place, query="?token=admin") as admin,
     ):
+        await tell(db, "message.parked")
+        assert await names(admin, "message.parked") == ["message.parked"]
         await tell(db, "import.created", "message.parked", "unruled.event", owner="user:1")
         await tell(db, "citizen.changed", owner="user:4")
         await tell(db, "job.queued")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.listeners import SECONDS, deaf, end_of, heard, heard_until, listening, served
-from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.frames import Frame, Opcode
 
 from kinfolk.kit import events
@@ -269,3 +269,29 @@ async def test_who_does_not_end_after_the_end_is_cut_off(
                 await asyncio.sleep(0.01)
         ears.transport.abort()
     assert _ended(lines)[0]["code"] == 1003
+
+
+async def test_an_end_is_the_last_that_is_said(
+    db: Database, monkeypatch: pytest.MonkeyPatch, lines: list[dict[str, Any]]
+) -> None:
+    """And a server that ends waits for the answer to it, but not long."""
+    monkeypatch.setattr(websocket, "SECONDS_TO_CLOSE", 1)
+    async with served(application([], db)) as place:
+        ears = await connect(f"ws://{place}/ws")
+        host, port = place.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(HANDSHAKE)
+        async with asyncio.timeout(SECONDS):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(frame(Opcode.BINARY, b"x"))
+            assert (await reader.readexactly(4))[2:] == (1003).to_bytes(2, "big")
+            end = await reader.readexactly(len("text is taken, and nothing else"))
+            assert end == b"text is taken, and nothing else"
+            async with db.connection() as conn:
+                await events.tell(conn, "told.after")
+            await heard_until(ears, "told.after")
+    async with asyncio.timeout(SECONDS):
+        assert await end_of(ears) == 1001
+        assert await reader.read() == b""
+    writer.close()
+    assert sorted(line["code"] for line in _ended(lines)) == [1001, 1003]

@@ -121,7 +121,7 @@ class Socket(asyncio.Protocol):
     def look(self) -> None:
         """Is anybody there?"""
         now = perf_counter()
-        if self._transport.is_closing():
+        if self._frames.state is not protocol.OPEN or self._transport.is_closing():
             return
         if self._pinged is not None:
             if now - self._pinged > SILENCE_SECONDS:
@@ -138,7 +138,7 @@ class Socket(asyncio.Protocol):
         if self._frames.eof_sent:
             return  # all is said
         self._unread += data
-        if self._turn is None:
+        if self._turn is None:  # pragma: no branch  # reading is paused while a turn is owed
             self._read_on()
 
     def eof_received(self) -> None:
@@ -229,7 +229,7 @@ class Socket(asyncio.Protocol):
         for data in self._frames.data_to_send():
             if data:
                 self._transport.write(data)
-            elif self._transport.can_write_eof():
+            else:
                 # Not closed at once: what the other side still sends would be answered by a reset, and take with it
                 # what it has not yet read.
                 self._transport.write_eof()
