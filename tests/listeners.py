@@ -1,4 +1,4 @@
-"""The application behind a port of this process, and clients that listen to it."""
+"""Who listens in tests: to what is told by the database, and to the application behind a port of this process."""
 
 import asyncio
 import json
@@ -12,6 +12,8 @@ from litestar.types import ASGIApp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from kinfolk.kit.db import Database
+from kinfolk.kit.events import Listening, Notice
 from kinfolk.kit.http.protocol import Protocol
 
 SECONDS = 60
@@ -72,3 +74,37 @@ async def end_of(ears: ClientConnection) -> int:
                 await ears.recv()
         except ConnectionClosed as closed:
             return 1006 if closed.rcvd is None else int(closed.rcvd.code)
+
+
+class Heard:
+    """What one listener heard; `None` stands for the beginning of its hearing."""
+
+    def __init__(self) -> None:
+        self.all: asyncio.Queue[Notice | None] = asyncio.Queue()
+
+    async def next(self) -> Notice | None:
+        async with asyncio.timeout(SECONDS):
+            return await self.all.get()
+
+    async def names(self, last: str) -> list[str]:
+        """Up to and with this one."""
+        names: list[str] = []
+        while last not in names:
+            notice = await self.next()
+            names.append("(begin)" if notice is None else notice.name)
+        return names
+
+
+@asynccontextmanager
+async def listener(db: Database) -> AsyncIterator[Heard]:
+    heard = Heard()
+    listening = Listening(db, heard.all.put_nowait, lambda: heard.all.put_nowait(None))
+    running = asyncio.create_task(listening.run())
+    try:
+        assert await heard.next() is None
+        assert listening.begun.is_set()
+        yield heard
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        assert not listening.begun.is_set()

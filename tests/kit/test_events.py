@@ -1,8 +1,5 @@
 """Events: told by a commit, heard by who listens, and never half of it."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,48 +7,14 @@ import asyncpg
 import msgspec
 import pytest
 from sqlalchemy import func, literal_column, select
-from tests.listeners import SECONDS
+from tests.listeners import listener
 
 from kinfolk.kit import events
 from kinfolk.kit.db import Database
-from kinfolk.kit.events import CHANNEL, LONGEST_BYTES, MOST_TOGETHER, Listening, Notice, tell, tell_each, telling, what
+from kinfolk.kit.events import CHANNEL, LONGEST_BYTES, MOST_TOGETHER, tell, tell_each, telling, what
 from kinfolk.kit.sql import sql
 
 LARGEST = 2**63 - 1
-
-
-class Heard:
-    """What one listener heard; `None` stands for the beginning of its hearing."""
-
-    def __init__(self) -> None:
-        self.all: asyncio.Queue[Notice | None] = asyncio.Queue()
-
-    async def next(self) -> Notice | None:
-        async with asyncio.timeout(SECONDS):
-            return await self.all.get()
-
-    async def names(self, last: str) -> list[str]:
-        """Up to and with this one."""
-        names: list[str] = []
-        while last not in names:
-            notice = await self.next()
-            names.append("(begin)" if notice is None else notice.name)
-        return names
-
-
-@asynccontextmanager
-async def listener(db: Database) -> AsyncIterator[Heard]:
-    heard = Heard()
-    listening = Listening(db, heard.all.put_nowait, lambda: heard.all.put_nowait(None))
-    running = asyncio.create_task(listening.run())
-    try:
-        assert await heard.next() is None
-        assert listening.begun.is_set()
-        yield heard
-    finally:
-        running.cancel()
-        await asyncio.wait([running])
-        assert not listening.begun.is_set()
 
 
 async def test_a_commit_tells_and_a_rollback_does_not(db: Database) -> None:
