@@ -20,7 +20,7 @@ import msgspec
 from bench.processes import cpu_seconds, family, pss_megabytes
 from bench.servers import kinfolk_api, postgres
 from kinfolk.kit import events
-from kinfolk.kit.db import Database
+from kinfolk.kit.db import EVENTS_CHANNEL, Database
 from kinfolk.modules.citizens import plain_correction
 from kinfolk.modules.citizens.plain_correction import PlainCorrection, correct_citizens
 
@@ -145,7 +145,7 @@ async def _tell(db: Database, pid: int, late: list[float], sockets: int, count: 
 
 async def tell(pg_url: str) -> Corrections:
     told = plain_correction.CORRECTED_CITIZENS.text
-    silent = told.replace(f"pg_notify('{events.CHANNEL}', ", "concat(")
+    silent = told.replace(f"pg_notify('{EVENTS_CHANNEL}', ", "concat(")
     assert silent != told
     rates: dict[str, list[float]] = {"silent": [], "told": [], "heard": []}
     async with Database(pg_url) as db:

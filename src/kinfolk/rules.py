@@ -82,6 +82,7 @@ EVENTS = {
     "import.progress": OWNED,
     "import.removed": OWNED,
     "citizen.changed": OWNED,
+    "citizen.removed": OWNED,
     "job.queued": OWNED,
     "job.running": OWNED,
     "job.progress": OWNED,

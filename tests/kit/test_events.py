@@ -10,9 +10,10 @@ from sqlalchemy import func, literal_column, select
 from tests.listeners import listener
 
 from kinfolk.kit import events
-from kinfolk.kit.db import Database
-from kinfolk.kit.events import CHANNEL, LONGEST_BYTES, MOST_TOGETHER, tell, tell_each, telling, what
+from kinfolk.kit.db import EVENTS_CHANNEL, Database
+from kinfolk.kit.events import LONGEST_BYTES, MOST_TOGETHER, tell, tell_each
 from kinfolk.kit.sql import sql
+from kinfolk.kit.telling import telling, what
 
 LARGEST = 2**63 - 1
 
@@ -74,7 +75,7 @@ async def test_an_event_does_not_carry_what_has_changed(db: Database) -> None:
 async def test_nonsense_of_others_is_passed_over(db: Database) -> None:
     async with listener(db) as heard, db.connection() as conn:
         for nonsense in ("", "[]", "{", '{"name": 1}'):
-            await conn.execute("SELECT pg_notify($1, $2)", CHANNEL, nonsense)
+            await conn.execute("SELECT pg_notify($1, $2)", EVENTS_CHANNEL, nonsense)
         await tell(conn, "told.after")
         assert await heard.names("told.after") == ["told.after"]
 

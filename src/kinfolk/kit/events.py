@@ -13,20 +13,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Text, cast, func, literal_column, select
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit import log
-from kinfolk.kit.db import AWAY, NOT_LET_IN, Connection, Database
-from kinfolk.kit.sql import param, sql
+from kinfolk.kit.db import AWAY, EVENTS_CHANNEL, NOT_LET_IN, Connection, Database
+from kinfolk.kit.statements import EVENTS_TOLD
 
-CHANNEL = "ch_kinfolk_events"
 LONGEST_BYTES = 7_999  # of PostgreSQL
 MOST_TOGETHER = 64
 LIFE_SIGN_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 5.0
-
-_MOMENT = literal_column("""to_char(clock_timestamp(), 'YYYY-MM-DD"T"HH24:MI:SS.MS"+00:00"')""", Text)
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -37,9 +32,6 @@ class Notice(msgspec.Struct, frozen=True):
     whats: list[msgspec.Raw]
     owner: str | None = None
     """Whose it is, as `Who.by` has it; those who see only their own see no other."""
-
-
-TOLD = sql(select(func.pg_notify(CHANNEL, func.unnest(param("payloads", ARRAY(Text))))))
 
 
 async def tell(conn: Connection, name: str, *, owner: str | None = None, **what: Any) -> None:
@@ -56,29 +48,7 @@ async def tell_each(conn: Connection, name: str, whats: Sequence[dict[str, Any]]
         payload = msgspec.json.encode({"name": name, "when": when, "owner": owner, "whats": some})
         assert len(payload) <= LONGEST_BYTES, "an event names what has changed, and does not carry it"
         payloads.append(payload.decode())
-    await TOLD.execute(conn, payloads=payloads)
-
-
-def telling(name: str | ColumnElement[str], whats: ColumnElement[Any], owner: ColumnElement[Any]) -> ColumnElement[str]:
-    """`tell` as a column of a statement, which then costs no round trip of its own; `whats` is an array in JSON."""
-    named = _word(name) if isinstance(name, str) else name
-    notice = [_word("name"), named, _word("when"), _MOMENT, _word("whats"), whats, _word("owner"), owner]
-    return cast(func.pg_notify(_word(CHANNEL), cast(func.json_build_object(*notice), Text)), Text).label("told")
-
-
-def what(**ids: ColumnElement[Any]) -> ColumnElement[Any]:
-    """One of `whats`."""
-    return func.json_build_object(*(part for name, value in ids.items() for part in (_word(name), value)))
-
-
-def one(**ids: ColumnElement[Any]) -> ColumnElement[Any]:
-    """`whats`, where there is one."""
-    return func.json_build_array(what(**ids))
-
-
-def _word(text: str) -> ColumnElement[str]:
-    """In the text of the statement, for a parameter costs something with each call."""
-    return literal_column(f"'{text}'", Text)
+    await EVENTS_TOLD.execute(conn, channel=EVENTS_CHANNEL, payloads=payloads)
 
 
 class Listening:
@@ -100,7 +70,7 @@ class Listening:
                 async with self._db.apart() as conn:
                     lost = asyncio.Event()
                     conn.add_termination_listener(lambda _conn, lost=lost: lost.set())
-                    await conn.add_listener(CHANNEL, self._hear)
+                    await conn.add_listener(EVENTS_CHANNEL, self._hear)
                     pause_seconds = 0.0
                     self.begun.set()
                     self._on_begin()

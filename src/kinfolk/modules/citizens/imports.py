@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from kinfolk.kit import audit, problems
+from kinfolk.kit import audit, events, problems
 from kinfolk.kit.db import Connection, copy
-from kinfolk.kit.log import note
+from kinfolk.kit.log import note, origin
 from kinfolk.modules.citizens.register import (
     Citizen,
     Register,
@@ -127,8 +127,8 @@ async def tell_read(conn: Connection, register: Register, _once: Once | None) ->
 
 async def _tell(conn: Connection, name: str, **what: Any) -> None:
     """To whoever adds it, who may know it by the id of the request."""
-    request_id, owner = origin()
-    await events.tell(conn, name, owner=owner, request_id=request_id, **what)
+    whence = origin()
+    await events.tell(conn, name, owner=whence.by, request_id=whence.request_id, **what)
 
 
 async def _first_import(conn: Connection, once: Once, import_id: int) -> int:
