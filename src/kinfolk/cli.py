@@ -132,7 +132,13 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         use(amqp)
         auth = _auth(db, asked, url, settings)
         is_local = web.uds is None and is_loopback(web.api_address) and not web.asks_who
-        app = application(MODULES, db, answers, calls, web.uploads, amqp=amqp, auth=auth, is_local=is_local)
+        app = application(
+            *(MODULES, db, answers, calls, web.uploads),
+            amqp=amqp,
+            auth=auth,
+            is_local=is_local,
+            most_sockets=web.sockets,
+        )
         serve = server(app, db, bound, process.grace_seconds, answers, tokens=auth.tokens, is_audited=web.asks_who)
         roles = _roles(amqp) if role == "up" else {}
         others = [Child(name, beside(db, load(db), process.grace_seconds)) for name, load in roles.items()]
@@ -163,10 +169,10 @@ def _auth(db: "Database", asked: socket.socket, secret: str, settings: ServingSe
     from kinfolk.kit.auth import Auth
     from kinfolk.kit.passwords import Passwords
     from kinfolk.kit.tokens import kept_tokens
-    from kinfolk.rules import RULES
+    from kinfolk.rules import EVENTS, RULES
 
     tokens = kept_tokens(db, settings.cache.redis_url, secret)
-    return Auth(RULES, tokens, Passwords(asked), is_required=settings.web.asks_who)
+    return Auth(RULES, tokens, Passwords(asked), events=EVENTS, is_required=settings.web.asks_who)
 
 
 def _roles(amqp: "Amqp") -> "dict[str, Role]":

@@ -63,6 +63,7 @@ _RULES = {
     "GET /problems/{kind}": OPEN,
     "GET /health": OPEN,
     "GET /ready": OPEN,
+    "GET /ws": EVERY_USER,
     "GET /metrics": Rule(is_open_on_loopback=True),
 }
 
@@ -75,3 +76,19 @@ def _on_each_face() -> Iterator[tuple[str, Rule]]:
 
 
 RULES = dict(_on_each_face())
+
+EVENTS = {
+    "import.created": OWNED,
+    "import.progress": OWNED,
+    "import.removed": OWNED,
+    "citizen.changed": OWNED,
+    "citizen.removed": OWNED,
+    "job.queued": OWNED,
+    "job.running": OWNED,
+    "job.progress": OWNED,
+    "job.done": OWNED,
+    "job.failed": OWNED,
+    "job.cancelled": OWNED,
+    "message.parked": ADMIN,
+}
+"""Who is told what; an event that stands in no line, only administrators."""

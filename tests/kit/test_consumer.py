@@ -15,6 +15,7 @@ import pytest
 from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 from tests.conftest import run_sql
+from tests.listeners import listener
 from tests.noting_product import MODULE, NOTES, brief, other
 from tests.rabbit_client import (
     PARKING,
@@ -142,6 +143,18 @@ async def test_what_cannot_be_right_is_parked_at_once(
     assert (parked.body, properties.message_id, properties.delivery_mode) == (body, "m1", 2)
     assert (headers["x-mine"], headers["x-origin"], headers["x-attempt"]) == ("kept", QUEUE, 1)
     assert "x-death" not in headers
+
+
+async def test_what_is_parked_is_told(channel: AbstractChannel, notes_url: str) -> None:
+    async with Database(notes_url, size=2) as db, listener(db) as heard:
+        await send_body(channel, b"{", message_id="m-told")
+        notice = await heard.next()
+    assert notice is not None
+    assert (notice.name, notice.owner, [bytes(what) for what in notice.whats]) == (
+        "message.parked",
+        None,
+        [b'{"lane":"%s","request_id":"m-told"}' % QUEUE.encode()],
+    )
 
 
 async def test_an_accident_is_tried_again_after_each_delay_and_then_parked(

@@ -98,10 +98,19 @@ class Auth:
     """The rules of a product, the tokens that prove who asks, and the passwords that they are given for."""
 
     def __init__(
-        self, rules: Rules, tokens: Tokens, passwords: Passwords | None = None, *, is_required: bool = True
+        self,
+        rules: Rules,
+        tokens: Tokens,
+        passwords: Passwords | None = None,
+        *,
+        events: Rules | None = None,
+        is_required: bool = True,
     ) -> None:
-        """Where it is not required, everybody may do everything, and no token is looked at."""
+        """`events` are rules by the name of what is told. Where it is not required, everybody may do everything, and no
+        token is looked at.
+        """
         self.rules = rules
+        self.events = events or {}
         self.tokens = tokens
         self.passwords = passwords or Passwords()
         self.is_required = is_required

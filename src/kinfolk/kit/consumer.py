@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import aiormq
 import prometheus_client  # noqa: F401  # here, before the fork, so that it is shared
 
-from kinfolk.kit import inbox, log, problems
+from kinfolk.kit import events, inbox, log, problems
 from kinfolk.kit.arrivals import Arrival, reason
 from kinfolk.kit.db import Database, DatabaseAway
 from kinfolk.kit.lanes import Lane
@@ -288,8 +288,16 @@ class _LaneWork:
         else:
             await publish(self._channel, arrival.body, properties, queue)
             await self._acknowledge(arrival)
+        if is_parked:
+            await self._tell_others(arrival)
         level = logging.ERROR if is_parked and not is_answer else logging.WARNING
         self._tell(arrival, "parked" if is_parked else "delayed", error, level)
+
+    async def _tell_others(self, arrival: Arrival) -> None:
+        """It is parked whether or not anybody is told."""
+        with suppress(DatabaseAway):
+            async with self._db.connection() as conn:
+                await events.tell(conn, "message.parked", lane=self._lane.name, request_id=arrival.request_id)
 
     def _tell(self, arrival: Arrival, outcome: str, error: Exception | None = None, level: int = logging.INFO) -> None:
         seconds = perf_counter() - arrival.begun

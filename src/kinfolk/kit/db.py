@@ -45,6 +45,9 @@ SESSION = {
 }
 
 
+EVENTS_CHANNEL = "ch_kinfolk_events"  # known to who writes statements and to who runs them
+
+
 class DatabaseAway(problems.Unavailable):
     """The database does not answer just now."""
 

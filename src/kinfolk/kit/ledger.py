@@ -114,7 +114,7 @@ class Ledger:
         """The next attempt at each of these jobs, or None where it has ended."""
         async with db.connection() as conn:
             rows = await BEGUN.fetch(conn, job_ids=job_ids)
-        begun = {row[0]: Begun(*row) for row in rows}
+        begun = {row[0]: Begun(*row[:-1]) for row in rows}
         return [begun.get(job_id) for job_id in job_ids]
 
     async def finish(self, conn: Connection, begun: Begun, result: str | None) -> None:

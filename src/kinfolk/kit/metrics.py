@@ -222,3 +222,28 @@ class CacheMetrics:
 def cache_metrics() -> CacheMetrics:
     """The one instance of this process, as `http_metrics`."""
     return CacheMetrics()
+
+
+class SocketMetrics:
+    """WebSockets, and what goes out to them."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter, Gauge
+
+        self.hold = Gauge("kinfolk_sockets", "WebSockets open, by all processes.", multiprocess_mode="livesum").set
+        self.send = Counter("kinfolk_socket_events_total", "Events sent, once for each socket.").inc
+        self._ended = Counter("kinfolk_sockets_ended_total", "WebSockets that ended, by their close code.", ("code",))
+
+    def end(self, code: int) -> None:
+        self._ended.labels(_close_code(code)).inc()
+
+
+def _close_code(code: int) -> str:
+    """Those of clients may be anything from 3000 to 4999, and a label must not."""
+    return str(code) if code < 3_000 or code in (4_401, 4_408) else "other"
+
+
+@cache
+def socket_metrics() -> SocketMetrics:
+    """The one instance of this process, as `http_metrics`."""
+    return SocketMetrics()

@@ -22,6 +22,7 @@ from kinfolk.kit.db import Database
 T = TypeVar("T")
 Read = Callable[[mmap], tuple[Any, ...]]
 """Turns a document into what an operation takes after its connection; can be pickled."""
+Between = Callable[..., Awaitable[None]]
 
 IDLE_SECONDS = 5.0  # to begin takes some 30 ms, and what ends gives its memory back
 ANSWER_SECONDS = 30.0
@@ -39,6 +40,10 @@ class OutcomeUnknown(problems.Unavailable):
     """The process that worked on this ended just when it was done; whether it is done is not known."""
 
 
+async def nothing(*_of_it: object) -> None:
+    """For what has nothing to say between reading and working."""
+
+
 class Pool:
     """The process, as the workers see it."""
 
@@ -48,17 +53,25 @@ class Pool:
         self._line = line
 
     async def run(
-        self, read: Read, operation: Callable[..., Awaitable[T]], document: BinaryIO, *, may_repeat: bool
+        self,
+        read: Read,
+        operation: Callable[..., Awaitable[T]],
+        document: BinaryIO,
+        *,
+        may_repeat: bool,
+        between: Between = nothing,
     ) -> T:
         """`operation(conn, *read(document))` in a transaction; `document` is a file that is not empty.
+
+        `between(conn, *read(document))` comes before, outside of the transaction, for what is to be seen at once.
 
         Raises what these raise, and DatabaseAway. Where the process dies before it commits, all is done once more and
         WorkDied raised if it dies again; where it may have committed, that is only so if it `may_repeat`, and else
         OutcomeUnknown is raised.
         """
         if self._line is None:
-            return await _do(self._db, read, operation, document)
-        call = pickle.dumps((read, operation, log.origin()))
+            return await _do(self._db, read, operation, document, between=between)
+        call = pickle.dumps((read, operation, between, log.origin()))
         for _attempt in range(2):
             answer = await self._ask(call, document)
             try:
@@ -154,9 +167,11 @@ async def _answer(db: Database, call: bytes, document: BinaryIO, caller: socket.
     with log.facts() as facts:
         is_done = True
         try:
-            read, operation, origin = pickle.loads(call)  # noqa: S301  # from a worker
+            read, operation, between, origin = pickle.loads(call)  # noqa: S301  # from a worker
             facts.update(origin.facts())
-            outcome: Any = await _do(db, read, operation, document, lambda: caller.sendall(COMMITTING))
+            outcome: Any = await _do(
+                db, read, operation, document, between=between, before_commit=lambda: caller.sendall(COMMITTING)
+            )
         except Exception as error:
             if not isinstance(error, problems.Problem):
                 error.add_note(traceback.format_exc())  # which is lost on the way
@@ -170,10 +185,15 @@ async def _do(
     read: Read,
     operation: Callable[..., Awaitable[T]],
     document: BinaryIO,
+    *,
+    between: Between,
     before_commit: Callable[[], None] = lambda: None,
 ) -> T:
     with mmap(document.fileno(), 0, access=ACCESS_READ) as mapped:
         found = read(mapped)
+    if between is not nothing:
+        async with db.connection() as conn:
+            await between(conn, *found)
     async with db.transaction() as conn:
         result = await operation(conn, *found)
         before_commit()

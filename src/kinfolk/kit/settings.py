@@ -91,6 +91,8 @@ class WebSettings:
     """Bodies over 4 MB that each process takes at a time; one more is answered 503 with Retry-After."""
     auth: Literal["off", "required"] | None = None
     """Whether everybody is asked who they are. Default: off at a loopback address, else required."""
+    sockets: Annotated[int, Parameter(converter=whole, validator=Number(gte=0, lte=100_000))] = 2_000
+    """WebSockets that each process holds at a time; one more is answered 503 with Retry-After."""
     insecure: bool = False
     """Listen beyond loopback although nobody is asked who they are."""
 

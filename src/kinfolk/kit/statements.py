@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     any_,
     case,
+    cast,
     column,
     delete,
     func,
@@ -32,6 +33,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit.sql import param, sql
 from kinfolk.kit.tables import audit, beginnings, inbox, jobs, ticks, tokens
+from kinfolk.kit.telling import one, telling
 
 _NOW = func.clock_timestamp()
 _WAITS = jobs.c.status == "queued"
@@ -40,6 +42,11 @@ _THIS_ATTEMPT = (
     jobs.c.attempts == param("attempt", Integer),
     jobs.c.ended_at.is_(None),
 )
+
+
+def _told(name: str | ColumnElement[str], **more: ColumnElement[Any]) -> ColumnElement[str]:
+    return telling(name, one(job_id=jobs.c.job_id, kind=jobs.c.kind, **more), jobs.c.by)
+
 
 # PgQueuer's queue, as far as it concerns whoever owes a job: to load PgQueuer itself would cost each process 13 MB.
 _queue = table("pgqueuer", *map(column, ("id", "priority", "entrypoint", "execute_after", "status")))
@@ -55,7 +62,7 @@ _noted = (
             func.unnest(param("bys", ARRAY(Text))),
         ),
     )
-    .returning(jobs.c.job_id)
+    .returning(jobs.c.job_id, _told("job.queued"))
 )
 _owed = _noted.cte()
 NOTED = sql(_noted)
@@ -87,19 +94,20 @@ BEGUN = sql(
         jobs.c.by,
         jobs.c.is_unwanted,
         jobs.c.arguments,
+        _told("job.running"),
     )
 )
 DONE = sql(
     update(jobs)
     .where(*_THIS_ATTEMPT)
     .values(status="done", result=param("result", JSON), error=None, ended_at=_NOW)
-    .returning(jobs.c.job_id)
+    .returning(jobs.c.job_id, _told("job.done"))
 )
 ENDED = sql(
     update(jobs)
     .where(*_THIS_ATTEMPT)
     .values(status=param("status", jobs.c.status.type), error=param("error", Text), ended_at=_NOW)
-    .returning(jobs.c.job_id)
+    .returning(jobs.c.job_id, _told(literal_column("'job.'", Text) + cast(jobs.c.status, Text)))
 )
 PUT_BACK = sql(
     update(jobs)
@@ -107,13 +115,13 @@ PUT_BACK = sql(
     .values(
         status="queued", accidents=param("accidents", Integer), error=func.coalesce(param("error", Text), jobs.c.error)
     )
-    .returning(jobs.c.job_id)
+    .returning(jobs.c.job_id, _told("job.queued"))
 )
 PROGRESSED = sql(
     update(jobs)
     .where(*_THIS_ATTEMPT)
     .values(progress_done=param("done", BigInteger), progress_total=param("total", BigInteger))
-    .returning(jobs.c.job_id)
+    .returning(jobs.c.job_id, _told("job.progress", done=jobs.c.progress_done, total=jobs.c.progress_total))
 )
 UNWANTED = sql(
     update(jobs)
@@ -123,7 +131,7 @@ UNWANTED = sql(
         status=case((_WAITS, literal("cancelled", jobs.c.status.type)), else_=jobs.c.status),
         ended_at=case((_WAITS, _NOW)),
     )
-    .returning(jobs.c.status)
+    .returning(jobs.c.status, case((jobs.c.status == "cancelled", _told("job.cancelled"))))
 )
 _STATE = (
     jobs.c.job_id,
@@ -337,3 +345,4 @@ CUT_OFF = sql(
 )
 
 FORGETTING_TOLD = sql(select(func.pg_notify(param("channel", Text), param("places", Text))))
+EVENTS_TOLD = sql(select(func.pg_notify(param("channel", Text), func.unnest(param("payloads", ARRAY(Text))))))

@@ -10,7 +10,7 @@ from tests.kit.http.conftest import PLANTED, SECRET
 
 from kinfolk.app import MODULES
 from kinfolk.kit.db import Database
-from kinfolk.kit.http import watching
+from kinfolk.kit.http import handshake, watching
 from kinfolk.kit.http.application import application, framework
 from kinfolk.kit.http.pages import ROUTES
 
@@ -146,7 +146,7 @@ async def test_head_of_a_citizens_answer_is_get_without_the_body(client: httpx.A
 def every_route() -> list[tuple[str, set[str]]]:
     """Each path that is routed, and the methods it takes."""
     methods: dict[str, set[str]] = {}
-    routes = [*((("",), handler) for handler in [*watching.ROUTES, *ROUTES])]
+    routes = [*((("",), handler) for handler in [*watching.ROUTES, *handshake.ROUTES, *ROUTES])]
     for module in MODULES:
         faces = ["/api/v1", *(["/api/v1.0"] if module.has_v1_0 else [])]
         for handler in module.handlers():

@@ -68,16 +68,16 @@ async def test_no_rule_is_for_nothing() -> None:
 
 
 def test_a_token_may_come_with_a_web_socket_in_other_ways() -> None:
-    def scope(kind: str, query: bytes = b"", **headers: bytes) -> dict[str, Any]:
+    def scope(path: str, query: bytes = b"", **headers: bytes) -> dict[str, Any]:
         named = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
-        return {"type": kind, "headers": named, "query_string": query}
+        return {"path": path, "headers": named, "query_string": query}
 
-    assert token_of(scope("websocket", b"token=abc")) == "abc"
-    assert token_of(scope("http", b"token=abc")) is None
-    assert token_of(scope("websocket", sec_websocket_protocol=b"bearer, abc")) == "abc"
-    assert token_of(scope("websocket", sec_websocket_protocol=b"chat")) is None
-    assert token_of(scope("http", sec_websocket_protocol=b"bearer, abc")) is None
-    assert token_of(scope("http", authorization=b"Bearer " + b"a" * 201)) is None
+    assert token_of(scope("/ws", b"token=abc")) == "abc"
+    assert token_of(scope("/", b"token=abc")) is None
+    assert token_of(scope("/ws", sec_websocket_protocol=b"bearer, abc")) == "abc"
+    assert token_of(scope("/ws", sec_websocket_protocol=b"chat")) is None
+    assert token_of(scope("/", sec_websocket_protocol=b"bearer, abc")) is None
+    assert token_of(scope("/", authorization=b"Bearer " + b"a" * 201)) is None
 
 
 def test_who_asks_from_here() -> None:

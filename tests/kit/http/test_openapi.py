@@ -14,7 +14,7 @@ from tests.kit.http.conftest import PLANTED
 from tests.postgres_places import REPOSITORY
 
 from kinfolk.app import MODULES
-from kinfolk.kit.http import Answer, Request, get
+from kinfolk.kit.http import Answer, Request, get, handshake
 from kinfolk.kit.http.application import describe
 from kinfolk.kit.http.watching import ROUTES
 from kinfolk.kit.module import Module
@@ -57,7 +57,7 @@ def test_it_is_valid(modules: tuple[Module, ...]) -> None:
 
 
 def test_every_route_is_in_it() -> None:
-    routed = {("", handler) for handler in ROUTES}
+    routed = {("", handler) for handler in [*ROUTES, *handshake.ROUTES]}
     routed |= {("/api/v1", handler) for module in MODULES for handler in module.handlers()}
     expected = {
         (prefix + path.replace(":str}", "}"), method)
@@ -172,8 +172,8 @@ def test_paths_queries_headers_and_items_are_in_it() -> None:
     assert forgotten == {"description": "No Content"}
     failing = document["paths"]["/api/v1/failing"]["get"]["responses"]["200"]
     assert failing["content"] == {"text/plain": {"schema": {"type": "string"}}}
-    for _, method, operation in operations(document):
-        assert ("403" in operation["responses"]) == (method != "GET")
+    for path, method, operation in operations(document):
+        assert ("403" in operation["responses"]) == (method != "GET" or path == "/ws")
         assert {"500", "503"} <= set(operation["responses"])
 
 

@@ -17,7 +17,7 @@ from kinfolk.kit.db import Database
 from kinfolk.kit.documents import read_flat, read_json
 from kinfolk.kit.http.bodies import Body, Uploads, read_body, whole_body
 from kinfolk.kit.http.guard import address_of, admitted, token_of
-from kinfolk.kit.pool import Pool
+from kinfolk.kit.pool import Between, Pool, nothing
 
 T = TypeVar("T")
 Bytes: TypeAlias = bytes  # Request has a method of that name
@@ -57,7 +57,7 @@ class Answer:
         self.body = body
         self.status = status
         self.headers: list[tuple[bytes, bytes]] = []
-        if status not in (204, 304):
+        if status not in (101, 204, 304):
             self.headers += [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
         if headers:
             self.headers += [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
@@ -179,17 +179,18 @@ class Request(litestar.Request[Any, Any, Any]):
         operation: Callable[..., Awaitable[T]],
         *,
         may_repeat: bool,
+        between: Between = nothing,
     ) -> T:
         """`operation(conn, *read(body))` in a transaction: for a small body here, else in the process beside.
 
-        Raises as `Pool.run`.
+        Only there `between` is called. Raises as `Pool.run`.
         """
         if body.is_small and len(body.small) <= READ_HERE_BYTES:
             found = read(body.small)
             async with self.db.transaction() as conn:
                 return await operation(conn, *found)
         pool: Pool = self.app.state.pool
-        return await pool.run(read, operation, await body.file(), may_repeat=may_repeat)
+        return await pool.run(read, operation, await body.file(), may_repeat=may_repeat, between=between)
 
     async def note(self, deed: str, **what: Any) -> None:
         """Note in the audit log what is answered by nothing but reading; it stands there before the answer goes out."""

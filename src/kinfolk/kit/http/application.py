@@ -17,8 +17,9 @@ from kinfolk.kit import problems
 from kinfolk.kit.auth import Auth, Rules
 from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
-from kinfolk.kit.http import asyncapi, openapi, pages, watching
+from kinfolk.kit.http import asyncapi, handshake, openapi, pages, watching
 from kinfolk.kit.http.answers import Answer, Request
+from kinfolk.kit.http.audience import Audience
 from kinfolk.kit.http.bodies import ClientGone, Uploads
 from kinfolk.kit.http.compression import Compression
 from kinfolk.kit.http.front import Front, InternalError, NoSuchPlace, WrongMethod
@@ -33,6 +34,7 @@ from kinfolk.kit.tokens import kept_tokens
 P = ParamSpec("P")
 
 MOST_UPLOADS = 4
+MOST_SOCKETS = 2_000
 NOWHERE = Amqp()
 NO_RULES: Rules = {}
 V1_0 = "/api/v1.0"
@@ -56,17 +58,18 @@ def framework(
     amqp: Amqp = NOWHERE,
     auth: Auth | None = None,
     is_local: bool = False,
+    most_sockets: int = MOST_SOCKETS,
 ) -> Litestar:
     """The routes without our layers, on a database and a cache that whoever runs them opens.
 
     `line` leads to the process beside, see `kit/pool.py`; `most_uploads` large bodies are taken at a time;
-    `amqp` says where parked messages are. Without `auth` nobody is asked who they are. Raises LookupError where
-    somebody would be and a route has no rule. `is_local`: who asks for another name than that of this machine is
-    refused.
+    `amqp` says where parked messages are; `most_sockets` may listen to events. Without `auth` nobody is asked who they
+    are. Raises LookupError where somebody would be and a route has no rule. `is_local`: who asks for another name than
+    that of this machine is refused.
     """
     auth = auth or Auth({}, kept_tokens(db, None, ""), is_required=False)
     pages.load()
-    routers: list[Any] = [*watching.ROUTES, *pages.ROUTES]
+    routers: list[Any] = [*watching.ROUTES, *handshake.ROUTES, *pages.ROUTES]
     for module in modules:
         routers.append(Router(openapi.HOME, route_handlers=_with_options(module.handlers())))
         if module.has_v1_0:
@@ -78,6 +81,7 @@ def framework(
         routers,
         state=State(
             {
+                "audience": Audience(db, auth, most_sockets),
                 "auth": auth,
                 "is_local": is_local,
                 "amqp": amqp,
@@ -155,7 +159,7 @@ def _slash_below(modules: Sequence[Module]) -> Iterator[str]:
 
 def describe(modules: Sequence[Module], rules: Rules = NO_RULES) -> bytes:
     """The OpenAPI document of these modules, as it is served and committed."""
-    return _written(openapi.document(modules, watching.ROUTES, rules))
+    return _written(openapi.document(modules, [*watching.ROUTES, *handshake.ROUTES], rules))
 
 
 def describe_messages(modules: Sequence[Module]) -> bytes:

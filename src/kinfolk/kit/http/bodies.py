@@ -84,6 +84,7 @@ class Body:
         self._pieces: list[bytes] = []
         self._pieces_bytes = 0
         self._file: BinaryIO | None = None
+        self.size_bytes = 0
 
     @property
     def is_small(self) -> bool:
@@ -117,6 +118,7 @@ class Body:
     async def add(self, piece: bytes) -> None:
         self._pieces.append(piece)
         self._pieces_bytes += len(piece)
+        self.size_bytes += len(piece)
         if self._pieces_bytes > SMALL_BYTES:
             self.become_upload()
         if self._pieces_bytes > (SMALL_BYTES if self._file is None else PIECE_BYTES):

@@ -15,7 +15,7 @@ from kinfolk.kit.auth import NOBODY, Auth, Grant, Rule, Who
 from kinfolk.kit.log import note
 
 OPEN = Rule(is_open=True)
-WEBSOCKET = "websocket"
+WEBSOCKET = "/ws"
 LONGEST_TOKEN = 200
 _BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _HERE = frozenset({"127.0.0.1", "::1"})
@@ -56,16 +56,17 @@ def admitted(scope: Any) -> tuple[Who, Grant]:
 def token_of(scope: Any) -> str | None:
     """The token that came with a request: `Authorization: Bearer …` (RFC 6750, 2.1).
 
-    With a WebSocket also `Sec-WebSocket-Protocol: bearer, …` or `?token=…`: a browser cannot set its headers.
+    Where a WebSocket is asked for also `Sec-WebSocket-Protocol: bearer, …` or `?token=…`: a browser cannot send the
+    header.
     """
     found = b""
     for name, value in scope["headers"]:
         if name == b"authorization" and (match := _BEARER.fullmatch(value)):
             found = match[1]
-        elif name == b"sec-websocket-protocol" and scope["type"] == WEBSOCKET:
+        elif name == b"sec-websocket-protocol" and scope["path"] == WEBSOCKET:
             words = [word.strip() for word in value.split(b",")]
             found = words[1] if len(words) == 2 and words[0].lower() == b"bearer" else found
-    if not found and scope["type"] == WEBSOCKET:
+    if not found and scope["path"] == WEBSOCKET:
         found = parse_qs(scope["query_string"]).get(b"token", [b""])[0]
     return found.decode("latin-1") if 0 < len(found) <= LONGEST_TOKEN else None
 

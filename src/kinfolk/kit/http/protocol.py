@@ -1,9 +1,15 @@
-"""uvicorn's reading of a connection, with what it lacks: a bound on a request's head, and refusals in our own form."""
+"""uvicorn's reading of a connection, with what it lacks: a bound on a request's head, refusals in our own form, and
+the switch to a WebSocket by the application's answer."""
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from typing import Any
+
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from kinfolk.kit import problems
 from kinfolk.kit.http.answers import Answer
+from kinfolk.kit.http.handshake import SWITCHED, is_asked
+from kinfolk.kit.http.websocket import Socket
 
 LARGEST_HEAD_BYTES = 65_536
 PATIENCE_SECONDS = 2.0
@@ -53,3 +59,38 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(b"".join([STATUS_LINE[answer.status], *headers, b"\r\n", answer.body]))
         self.transport.write_eof()
         self.loop.call_later(PATIENCE_SECONDS, self.transport.close)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """uvicorn's own switch is off: ours is an answer, and whoever else asks is answered as if he had not."""
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if is_asked(cycle.scope, self.headers):
+            cycle.scope["extensions"] = {SWITCHED: {}}
+            app = self._switching(cycle, app)
+        super()._start_asgi_task(cycle, app)
+
+    def _switching(self, cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
+        async def switching(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_or_switch(message: Message) -> None:
+                if SWITCHED in message:
+                    self._switch(cycle, message)
+                elif not cycle.response_complete:
+                    await send(message)
+
+            await app(scope, receive, send_or_switch)
+
+        return switching
+
+    def _switch(self, cycle: RequestResponseCycle, message: Any) -> None:
+        """Nothing of this waits: whatever comes on the connection after the answer is the socket's."""
+        socket: Socket = message[SWITCHED]
+        cycle.response_started = cycle.response_complete = True
+        if cycle.disconnected or self.transport.is_closing():
+            return
+        self._unset_keepalive_if_required()
+        head = [name + b": " + value + b"\r\n" for name, value in message["headers"]]
+        self.transport.write(b"".join([STATUS_LINE[101], *head, b"\r\n"]))
+        self.flow.resume_reading()
+        self.connections.discard(self)
+        self.parser = None  # type: ignore[assignment]  # it and this hold each other
+        socket.take_over(self.transport, self.connections)

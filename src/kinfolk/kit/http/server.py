@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures.thread  # noqa: F401  # asyncio.to_thread would load it late, see `server`
 import contextlib
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from kinfolk.kit.http.protocol import Protocol
 from kinfolk.kit.metrics import http_metrics
 
 KEEP_ALIVE_SECONDS = 20
+MOST_FILES = 65_536
 
 Run = Callable[[Callable[[], None]], None]
 
@@ -75,6 +77,7 @@ def server(
     loop_factory = config.get_loop_factory()
 
     def run(on_ready: Callable[[], None]) -> None:
+        _allow_files()
         server = _Server(config, on_ready)
 
         async def until_told() -> None:
@@ -89,3 +92,11 @@ def server(
             runner.run(until_told())
 
     return run
+
+
+def _allow_files() -> None:
+    """A connection is an open file, and the usual limit of 1,024 is there for programs that use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if 0 <= soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -27,6 +27,8 @@ from kinfolk.modules.citizens.imports import (
     glance_at_import,
     list_citizens,
     read_import,
+    tell_arrived,
+    tell_read,
 )
 from kinfolk.modules.citizens.plain_correction import PlainCorrection, corrections_in
 from kinfolk.modules.citizens.register import (
@@ -114,7 +116,10 @@ async def post_import(request: Request) -> Answer:
         else:
             read = partial(read_import, today=_today(), key=key)
             add = partial(add_import, owner_id=owner_id)
-            import_id = await request.aside(body, read, add, may_repeat=key is not None)
+            if not body.is_small:
+                async with request.db.connection() as conn:
+                    await tell_arrived(conn, body.size_bytes)
+            import_id = await request.aside(body, read, add, may_repeat=key is not None, between=tell_read)
     location = request.place(f"/imports/{import_id}/citizens")
     return Answer.of(ImportAdded(ImportNumber(import_id)), 201, headers={"location": location})
 

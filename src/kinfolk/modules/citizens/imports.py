@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from kinfolk.kit import audit, problems
+from kinfolk.kit import audit, events, problems
 from kinfolk.kit.db import Connection, copy
-from kinfolk.kit.log import note
+from kinfolk.kit.log import note, origin
 from kinfolk.modules.citizens.register import (
     Citizen,
     Register,
@@ -110,8 +110,25 @@ async def add_import(
     if register.ties:
         await copy(conn, "ties", TIE_COLUMNS, _of_import(import_id, register.ties))
     await audit.note(conn, "import.added", import_id=import_id, citizens=len(register.citizens))
+    await _tell(conn, "import.created", import_id=import_id, citizens=len(register.citizens))
     note(import_id=import_id, citizens=len(register.citizens), ties=len(register.ties))
     return import_id
+
+
+async def tell_arrived(conn: Connection, size_bytes: int) -> None:
+    """A large document is here, and is going to be read."""
+    await _tell(conn, "import.progress", stage="arrived", bytes=size_bytes)
+
+
+async def tell_read(conn: Connection, register: Register, _once: Once | None) -> None:
+    """It is a register, and is going to be kept."""
+    await _tell(conn, "import.progress", stage="read", citizens=len(register.citizens))
+
+
+async def _tell(conn: Connection, name: str, **what: Any) -> None:
+    """To whoever adds it, who may know it by the id of the request."""
+    whence = origin()
+    await events.tell(conn, name, owner=whence.by, request_id=whence.request_id, **what)
 
 
 async def _first_import(conn: Connection, once: Once, import_id: int) -> int:

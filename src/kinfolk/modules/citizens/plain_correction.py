@@ -59,7 +59,7 @@ async def correct_citizens(conn: Connection, corrections: Sequence[PlainCorrecti
         **(audit.origins(entries) if is_noted else {}),
     )
     answers: list[Corrected | None] = [None] * len(corrections)
-    for place, version, created_at, *shown in rows:
+    for place, version, created_at, *shown, _told in rows:
         answers[places[place - 1]] = as_shown(*shown), Edition(version, created_at)
     return answers
 

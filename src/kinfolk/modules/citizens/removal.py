@@ -18,7 +18,8 @@ async def remove_import(conn: Connection, import_id: int, check: Callable[[Editi
     row = await LAST_EDITION.fetchrow(conn, import_id=import_id)
     if row is None:
         raise NoSuchImport(import_id=import_id)
-    check(Edition(*row))
+    version, created_at, _told = row
+    check(Edition(version, created_at))
     for removed in (REMOVED_TIES, REMOVED_CITIZENS, REMOVED_KEY):
         await removed.execute(conn, import_id=import_id)
     await forgetting.owe(conn, f"imports/{import_id}/")

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from kinfolk.kit import audit, forgetting
+from kinfolk.kit import audit, events, forgetting
 from kinfolk.kit.db import Connection
 from kinfolk.kit.log import note
 from kinfolk.kit.statement import Moment
-from kinfolk.modules.citizens.correction import NoSuchCitizen
+from kinfolk.modules.citizens.correction import NoSuchCitizen, tell_of_relatives
 from kinfolk.modules.citizens.imports import BODY_FORGOTTEN, Edition, as_shown, find_edition
 from kinfolk.modules.citizens.register import Citizen
 from kinfolk.modules.citizens.statements import (
@@ -69,7 +69,7 @@ async def remove_citizen(conn: Connection, import_id: int, citizen_id: int, chec
     taken = await TAKEN_IMPORT.fetchrow(conn, import_id=import_id, citizen_id=citizen_id)
     if taken is None:
         raise await _absent(conn, import_id, citizen_id)
-    version, created_at = taken
+    version, created_at, owner, relatives = taken
     await ENDED_TIES.execute(conn, import_id=import_id, citizen_id=citizen_id)
     if await REMOVED_CITIZEN.fetchval(conn, import_id=import_id, citizen_id=citizen_id) is None:
         raise NoSuchCitizen(import_id=import_id, citizen_id=citizen_id)  # somebody else removed them meanwhile
@@ -78,6 +78,8 @@ async def remove_citizen(conn: Connection, import_id: int, citizen_id: int, chec
     await FORGOTTEN_BODY.execute(conn, import_id=import_id, body_sha256=BODY_FORGOTTEN)
     await forgetting.owe(conn, f"imports/{import_id}/")
     await audit.note(conn, "citizen.removed", import_id=import_id, citizen_id=citizen_id)
+    await events.tell(conn, "citizen.removed", owner=owner, import_id=import_id, citizen_id=citizen_id)
+    await tell_of_relatives(conn, import_id, citizen_id, relatives, owner)
     note(import_id=import_id, citizen_id=citizen_id)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Date,
     Integer,
     Interval,
+    Text,
     and_,
     any_,
     cast,
@@ -30,6 +31,7 @@ from sqlalchemy.sql.visitors import replacement_traverse
 
 from kinfolk.kit.sql import moment, names_of, param, sql
 from kinfolk.kit.statements import noting
+from kinfolk.kit.telling import one, telling, what
 from kinfolk.modules.citizens.tables import citizens, idempotent_imports, imports, ties
 
 _FIELDS = [each for each in citizens.columns if not each.primary_key]
@@ -85,6 +87,8 @@ _CITIZEN = param("citizen_id")
 _CITIZEN_IDS = param("citizen_ids", ARRAY(BigInteger))
 _ENDED_IDS = param("ended_ids", ARRAY(BigInteger))
 
+# As `Who.by` names whom an import belongs to; null where it is nobody's.
+_OWNER = literal_column("'user:'", Text) + cast(imports.c.owner_id, Text)
 _THIS_CITIZEN = and_(citizens.c.import_id == _IMPORT, citizens.c.citizen_id == _CITIZEN)
 _CHANGED = {each: func.coalesce(param(each.name, each.type), each) for each in _FIELDS}
 
@@ -109,14 +113,20 @@ _TAKEN = (
     update(imports)
     .where(imports.c.import_id == _IMPORT, select(citizens.c.citizen_id).where(_THIS_CITIZEN).exists())
     .values(version=imports.c.version + 1)
-    .returning(imports.c.import_id, imports.c.version, imports.c.created_at)
+    .returning(
+        imports.c.import_id,
+        imports.c.version,
+        imports.c.created_at,
+        _OWNER.label("owner"),
+        telling("citizen.changed", one(import_id=imports.c.import_id, citizen_id=cast(_CITIZEN, BigInteger)), _OWNER),
+    )
     .cte("taken")
 )
 _CORRECTED = (
     update(citizens)
     .where(_THIS_CITIZEN, citizens.c.import_id == _TAKEN.c.import_id)
     .values(_CHANGED)
-    .returning(_TAKEN.c.version, _TAKEN.c.created_at, *_SHOWN_COLUMNS)
+    .returning(_TAKEN.c.version, _TAKEN.c.created_at, _TAKEN.c.owner, *_SHOWN_COLUMNS)
     .cte("corrected")
 )
 # The relatives and the version seen are those of the moment when the statement began, before it had to wait.
@@ -178,7 +188,12 @@ _ASKED = select(
 # Nobody waits here: an import that somebody is changing, or has changed since this statement began, is left out, for
 # its relatives would be those of before.
 _SEEN_IMPORT = imports.alias("seen")
-_FREE = select(imports).where(imports.c.import_id == any_(_IMPORT_IDS)).with_for_update(skip_locked=True).cte("free")
+_FREE = (
+    select(imports, _OWNER.label("owner"))
+    .where(imports.c.import_id == any_(_IMPORT_IDS))
+    .with_for_update(skip_locked=True)
+    .cte("free")
+)
 _TAKEN_IMPORTS = (
     select(_FREE)
     .where(
@@ -197,7 +212,7 @@ _CHANGED_CITIZENS = (
         _ASKED.c.is_last,
     )
     .values({field: func.coalesce(_ASKED.c[field.name], field) for field in _FIELDS})
-    .returning(citizens, _TAKEN_IMPORTS.c.version, _TAKEN_IMPORTS.c.created_at)
+    .returning(citizens, _TAKEN_IMPORTS.c.version, _TAKEN_IMPORTS.c.created_at, _TAKEN_IMPORTS.c.owner)
     .cte("corrected")
 )
 
@@ -234,19 +249,38 @@ _NEWEST = (
 _RAISED = (
     update(imports).where(imports.c.import_id == _NEWEST.c.import_id).values(version=_NEWEST.c.version).cte("raised")
 )
+# One notice for all of an owner; whoever is corrected twice stands in it once.
+_TELLING = (
+    select(
+        telling(
+            "citizen.changed",
+            func.json_agg(what(import_id=_CHANGED_CITIZENS.c.import_id, citizen_id=_CHANGED_CITIZENS.c.citizen_id)),
+            _CHANGED_CITIZENS.c.owner,
+        )
+    )
+    .group_by(_CHANGED_CITIZENS.c.owner)
+    .subquery("telling")
+)
 _TOLD = select(
     _ANSWERED.c.place,
     _ANSWERED.c.version,
     _ANSWERED.c.created_at,
     *(_ANSWERED.c[each.name] for each in _SHOWN),
     func.array(_relatives_of(_ANSWERED.c.import_id, _ANSWERED.c[_SHOWN[0].name]).scalar_subquery()),
+    select(func.count(_TELLING.c.told)).scalar_subquery(),
 ).add_cte(_RAISED)
 CORRECTED_CITIZENS = sql(_TOLD)
 CORRECTED_AND_NOTED = sql(_TOLD.add_cte(noting("citizen.changed", _ANSWERED, citizen_id=_SHOWN[0].name).cte("noted")))
 HELD_IMPORT = sql(select(imports.c.import_id).where(imports.c.import_id == param("import_id")).with_for_update())
 
 LAST_EDITION = sql(
-    delete(imports).where(imports.c.import_id == _IMPORT).returning(imports.c.version, imports.c.created_at)
+    delete(imports)
+    .where(imports.c.import_id == _IMPORT)
+    .returning(
+        imports.c.version,
+        imports.c.created_at,
+        telling("import.removed", one(import_id=imports.c.import_id), _OWNER),
+    )
 )
 REMOVED_TIES = sql(delete(ties).where(ties.c.import_id == _IMPORT))
 REMOVED_CITIZENS = sql(delete(citizens).where(citizens.c.import_id == _IMPORT))
@@ -260,7 +294,7 @@ TAKEN_IMPORT = sql(
     update(imports)
     .where(imports.c.import_id == _IMPORT, select(citizens.c.citizen_id).where(_THIS_CITIZEN).exists())
     .values(version=imports.c.version + 1)
-    .returning(imports.c.version, imports.c.created_at)
+    .returning(imports.c.version, imports.c.created_at, _OWNER.label("owner"), func.array(_RELATIVES.scalar_subquery()))
 )
 # Each end by itself, so by its own index.
 ENDED_TIES = sql(
