@@ -4,7 +4,7 @@ import logging
 import subprocess
 import sys
 
-from kinfolk.kit.log import _Line
+from kinfolk.kit.lines import Line
 
 PROGRAM = """
 import logging
@@ -26,7 +26,7 @@ def test_a_record_that_cannot_be_rendered_is_told_and_ends_nothing() -> None:
 
 
 def test_a_line_has_all_that_a_formatter_may_ask_for() -> None:
-    ours = _Line(logging.WARNING, {"event": "died", "pid": 7}, ValueError("no"))
+    ours = Line(logging.WARNING, {"event": "died", "pid": 7}, ValueError("no"))
     plain = logging.LogRecord("kinfolk", logging.WARNING, "", 0, "died", None, None)
     assert ours.__dict__.keys() == plain.__dict__.keys() | {"event"}
     for name in ("name", "levelno", "levelname", "process", "thread", "args", "exc_text", "stack_info", "module"):

@@ -14,7 +14,7 @@ import pytest
 from tests.postgres_places import REPOSITORY, eventually
 from tests.running import SECONDS_TO_END, SECONDS_TO_START, Service
 
-from kinfolk.kit import log, systemd
+from kinfolk.kit import lines, systemd
 from kinfolk.kit.ending import WrongSetting
 from kinfolk.kit.process import listening
 from kinfolk.kit.settings import WebSettings
@@ -180,13 +180,13 @@ def test_lines_for_the_journal_have_a_priority_and_no_time(tmp_path: Path, monke
     event = {"event": "request", "status": 500}
     with (tmp_path / "journal").open("w") as stream:
         status = os.fstat(stream.fileno())
-        monkeypatch.setattr(log, "STDERR", stream.fileno())
-        assert log.Lines().rendered(0, "info", event).startswith("timestamp=1970-01-01T")
+        monkeypatch.setattr(lines, "STDERR", stream.fileno())
+        assert lines.Lines().rendered(0, "info", event).startswith("timestamp=1970-01-01T")
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-        assert log.Lines().rendered(0, "error", event) == "<3>level=error event=request status=500"
+        assert lines.Lines().rendered(0, "error", event) == "<3>level=error event=request status=500"
         record = logging.LogRecord("other", logging.CRITICAL, "", 0, "two words", None, None)
-        assert log.Lines().format(record) == '<2>level=critical event="two words"'
-        assert log.Lines("logfmt").rendered(0, "info", event).startswith("timestamp=")
+        assert lines.Lines().format(record) == '<2>level=critical event="two words"'
+        assert lines.Lines("logfmt").rendered(0, "info", event).startswith("timestamp=")
 
 
 def test_what_was_closed_is_no_journal() -> None:

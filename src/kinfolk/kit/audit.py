@@ -27,7 +27,7 @@ from kinfolk.kit.statements import (
 STRANGER = "stranger"
 """Who it was where it was nobody we know, as at a login that failed."""
 
-Fact: TypeAlias = int | str | list[str]
+Fact: TypeAlias = bool | int | str | list[str]
 
 
 class Entry(Struct, frozen=True):

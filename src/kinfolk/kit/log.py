@@ -3,41 +3,25 @@
 `note(citizens=10)` adds a fact to the line of the work under way; `spent` counts its time in the database.
 """
 
-import json
 import logging
 import logging.config
 import os
-import re
 import select
 import stat
-import sys
-from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from time import sleep, time
 from typing import Any, NamedTuple, TypeAlias
 
-import msgspec
 import yaml
 
 from kinfolk.kit.ending import WrongSetting
+from kinfolk.kit.lines import LEVELS, STDERR, Line, Lines, through_logging
 from kinfolk.kit.settings import LogSettings
-from kinfolk.kit.systemd import for_journal, is_journal
 
-# structlog would load rich, 3 to 5 MB in every process, for tracebacks that are rendered otherwise here.
-_loaded = {name: module for name, module in sys.modules.items() if name == "rich"}
-sys.modules["rich"] = None  # type: ignore[assignment]
-import structlog  # noqa: E402
-
-del sys.modules["rich"]
-sys.modules.update(_loaded)
-
-STDERR = 2
 STROKE_BYTES = 65_536
 MOST_WAITING = 20_000  # 30 MB or so
 PAUSE_SECONDS = 0.02
@@ -163,7 +147,7 @@ class Log:
                     self._handle(owed)
             dropped = self.dropped
             if dropped > told:
-                self._handle(_Line(logging.WARNING, {"event": "log_lines_dropped", "lines": dropped - told}))
+                self._handle(Line(logging.WARNING, {"event": "log_lines_dropped", "lines": dropped - told}))
                 told = dropped
             for handler in self._handlers:
                 handler.flush()
@@ -203,7 +187,7 @@ class _Stream(logging.Handler):
             text = self.format(record)
         except Exception as error:  # what a library logs wrongly must end neither the work nor the writing thread
             wrong = {"event": "unreadable_log_record", "logger": record.name, "reason": repr(error)}
-            text = self.format(_Line(logging.ERROR, wrong))
+            text = self.format(Line(logging.ERROR, wrong))
         return f"{text}\n".encode("utf-8", "backslashreplace")
 
     def line_of(self, created: float, level: str, event: dict[str, Any]) -> bytes:
@@ -261,17 +245,7 @@ def start(settings: LogSettings, *, in_thread: bool = True) -> Log | None:
             logging.getLogger(talkative).setLevel(logging.WARNING)
     log = Log(handlers) if in_thread else None
     logging.getLogger().handlers = handlers if log is None else [_Owed(log)]
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.add_log_level,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.processors.format_exc_info,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
+    through_logging()
     return log
 
 
@@ -286,142 +260,11 @@ def _configured(path: Path) -> list[logging.Handler]:
     return list(logging.getLogger().handlers)
 
 
-class Lines(structlog.stdlib.ProcessorFormatter):
-    """Renders lines as logfmt, JSON or colour; the line of a piece of work takes the short way."""
-
-    def __init__(self, form: str | None = None) -> None:
-        """`form` None: colour on a terminal, else logfmt, in systemd's journal without what that keeps itself."""
-        form = form or ("color" if sys.stderr.isatty() else "journal" if is_journal(STDERR) else "logfmt")
-        self._render = {"logfmt": logfmt, "journal": for_journal(logfmt), "json": _json, "color": _coloured()}[form]
-        super().__init__(
-            foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.processors.format_exc_info],
-            processors=[_timed, lambda _logger, _method, event: self._render(dict(event))],
-            pass_foreign_args=False,
-        )
-
-    def format(self, record: logging.LogRecord) -> str:
-        if type(record) is not _Line:
-            return super().format(record)
-        event = record.event
-        if record.exc_info:
-            event = event | {"exception": self.formatException(record.exc_info)}
-        return self.rendered(record.created, _LEVELS[record.levelno], event)
-
-    def rendered(self, created: float, level: str, event: dict[str, Any]) -> str:
-        """A line with its moment; `created` in seconds since 1970."""
-        return self._render({"timestamp": _moment(int(created * 1_000)), "level": level, **event})
-
-
-_ANY_LINE = logging.LogRecord("kinfolk", logging.INFO, "", 0, "", None, None).__dict__ | {"relativeCreated": 0.0}
-
-
-class _Line(logging.LogRecord):
-    """The record of a piece of work: no caller to look for, nothing to interpolate."""
-
-    event: dict[str, Any]
-
-    def __init__(self, level: int, event: dict[str, Any], error: BaseException | None = None) -> None:
-        now = time()
-        self.__dict__ = _ANY_LINE | {  # all that LogRecord sets, without its work, which costs more than the rest
-            "msg": event["event"],
-            "levelno": level,
-            "levelname": logging.getLevelName(level),
-            "created": now,
-            "msecs": now % 1 * 1_000,
-            "process": os.getpid(),
-            "exc_info": None if error is None else (type(error), error, error.__traceback__),
-            "event": event,
-        }
-
-    def getMessage(self) -> str:  # noqa: N802  # logging's name
-        """What a formatter of `--log-config` sees: all facts."""
-        return logfmt(self.event)
-
-
 def write_line(event: dict[str, Any], level: int = logging.INFO, error: BaseException | None = None) -> None:
     """Write the one line of a piece of work, at a quarter of the cost of a bound logger."""
     root = logging.getLogger()
     if not root.isEnabledFor(level):
         return
     owed = root.handlers[0] if len(root.handlers) == 1 else None
-    if error is not None or type(owed) is not _Owed or not owed.log.put_line(_LEVELS[level], event):
-        root.handle(_Line(level, event, error))
-
-
-_LEVELS = {number: logging.getLevelName(number).lower() for number in (10, 20, 30, 40)}
-_PLAIN = re.compile(r'[^\s"=\\\x00-\x1f\x7f-\x9f]+')
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what could move the cursor of whoever reads the log
-
-
-def logfmt(event: dict[str, Any]) -> str:
-    """`key=value` pairs; values with blanks, quotes or control characters are quoted as JSON strings are."""
-    pairs = []
-    for key, value in event.items():
-        if type(value) is str:
-            text = value if value.isalnum() else _worded(value)
-        elif type(value) is int:
-            text = str(value)
-        elif type(value) is float:
-            text = f"{value:.2f}"
-        elif value is None:
-            continue
-        elif value is True or value is False:
-            text = "true" if value else "false"
-        else:
-            text = str(value)
-            if not _PLAIN.fullmatch(text):
-                text = _quoted(text)
-        pairs.append(f"{key}={text}")
-    return " ".join(pairs)
-
-
-@lru_cache(maxsize=4_096)
-def _worded(text: str) -> str:
-    """Paths, methods and moments come again and again."""
-    return text if _PLAIN.fullmatch(text) else _quoted(text)
-
-
-def _quoted(text: str) -> str:
-    return _CONTROL.sub(lambda sign: f"\\u{ord(sign[0]):04x}", _json(text))
-
-
-def _json(value: Any) -> str:
-    try:
-        return msgspec.json.encode(value, enc_hook=repr).decode()
-    except UnicodeEncodeError:  # half a surrogate pair, which msgspec does not escape
-        return json.dumps(value, default=repr)
-
-
-def _coloured() -> Callable[[dict[str, Any]], str]:
-    console = structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)
-
-    def render(event: dict[str, Any]) -> str:
-        exception = event.pop("exception", None)
-        facts = {key: _plain(value) for key, value in event.items() if value is not None}
-        if exception is not None:
-            facts["exception"] = exception
-        return str(console(None, "", facts))
-
-    return render
-
-
-def _plain(value: Any) -> str:
-    return _CONTROL.sub(lambda sign: f"\\x{ord(sign[0]):02x}", f"{value:.2f}" if type(value) is float else str(value))
-
-
-def _timed(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-    """The moment of the event, not of the writing, and the level come first."""
-    moment = _moment(int(event.pop("_record").created * 1_000))
-    event.pop("_from_structlog", None)
-    return {"timestamp": moment, "level": event.pop("level"), "event": event.pop("event"), **event}
-
-
-@lru_cache(maxsize=64)
-def _moment(milliseconds: int) -> str:
-    """When it happened: UTC, ISO 8601."""
-    return f"{_second(milliseconds // 1_000)}.{milliseconds % 1_000:03d}Z"
-
-
-@lru_cache(maxsize=2)
-def _second(moment: int) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    if error is not None or type(owed) is not _Owed or not owed.log.put_line(LEVELS[level], event):
+        root.handle(Line(level, event, error))
