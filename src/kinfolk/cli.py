@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 EPILOGUE = """Every setting is also a variable KINFOLK_… and a key of the file given by --config.
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage or settings, 3 something needed is not there, 130 interrupted."""
 
+KEEPING = {name: f"kinfolk.keeping:{name}" for name in ("backup", "restore", "doctor")}
+
 sources = Sources()
 app = App(
     name="kinfolk",
@@ -343,8 +345,8 @@ def _add_module_commands(*, is_listing: bool) -> None:
     """Loaded when called, or when their first lines are to be listed."""
     from kinfolk.app import MODULES
 
-    for module in MODULES:
-        for name, place in module.commands.items():
+    for commands in (KEEPING, *(module.commands for module in MODULES)):
+        for name, place in commands.items():
             if name in app:  # run twice in one process
                 continue
             app.command(resolve_name(place) if is_listing else place, name=name)
