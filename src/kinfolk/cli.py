@@ -288,7 +288,12 @@ def db(
     """Look after the tables, with the words of Alembic.
 
     upgrade head, downgrade -1, current, history, check, revision -m "what" --autogenerate, …
+    And of our own: distribute [--dry-run], which spreads them over a Citus cluster.
     """
+    if words[:1] == ("distribute",):
+        from kinfolk.keeping import distribute
+
+        return distribute(words[1:], database)
     from kinfolk.kit import migrate
 
     order = migrate.read_words(words)

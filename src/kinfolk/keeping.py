@@ -1,14 +1,23 @@
 """The commands that keep an installation: `kinfolk backup`, `restore`, `doctor`."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from kinfolk.cli import database_url
-from kinfolk.kit.ending import OK, ends_plainly
-from kinfolk.kit.settings import DatabaseSettings, FileSettings
+from kinfolk.cli import database_url, sources
+from kinfolk.kit.ending import FAILED, OK, WrongSetting, ends_plainly
+from kinfolk.kit.settings import (
+    AmqpSettings,
+    CacheSettings,
+    ClientSettings,
+    DatabaseSettings,
+    FileSettings,
+    ProcessSettings,
+    WebSettings,
+)
 
 
 @ends_plainly
@@ -61,6 +70,64 @@ def restore(
     with database_url(database) as (url, _mend):
         revision = restore(url, file, database.pg_bin, _renewals(), is_replacing=is_replacing)
     print(f"{file} is restored: revision {revision}")
+    return OK
+
+
+@ends_plainly
+def doctor(
+    file: FileSettings = FileSettings(),
+    database: DatabaseSettings = DatabaseSettings(),
+    web: WebSettings = WebSettings(),
+    cache: CacheSettings = CacheSettings(),
+    amqp: AmqpSettings = AmqpSettings(),
+    process: ProcessSettings = ProcessSettings(),
+    client: ClientSettings = ClientSettings(),
+) -> int:
+    """Tell what is wrong with this installation and what mends it, a line each; changes nothing.
+
+    Give it the settings that the service has. `wrong` keeps something from working and makes the exit code 1;
+    `look` may be meant so.
+    """
+    from kinfolk.app import MODULES
+    from kinfolk.kit.doctor import Place, examine
+
+    place = Place(
+        database=database,
+        web=web,
+        cache=cache,
+        amqp=amqp,
+        process=process,
+        client=client,
+        config=file.config,
+        origins=dict(sources.origins),
+        lanes=[lane for module in MODULES for lane in module.load_lanes()],
+    )
+
+    async def told() -> set[str]:
+        verdicts = set()
+        async for finding in examine(place):
+            print(finding.line(), flush=True)
+            verdicts.add(finding.verdict)
+        return verdicts
+
+    return FAILED if "wrong" in asyncio.run(told()) else OK
+
+
+def distribute(words: Sequence[str], database: DatabaseSettings) -> int:
+    """`kinfolk db distribute [--dry-run]`."""
+    from kinfolk.app import MODULES
+    from kinfolk.kit.distribution import distribute, distributed, statements
+
+    tables = distributed(MODULES)
+    if list(words) == ["--dry-run"]:
+        done = list(statements(tables).values())
+    elif words:
+        raise WrongSetting("kinfolk db distribute takes --dry-run, or nothing")
+    else:
+        with database_url(database) as (url, _mend):
+            done = distribute(url, tables)
+    for statement in done:
+        print(f"{statement};")
     return OK
 
 

@@ -1,13 +1,11 @@
 """Backups: whole or not there, restored whole or not at all, and nothing told after the backup comes back."""
 
 import asyncio
-import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 from tests.conftest import SERVERS, renamed, run_sql
@@ -126,11 +124,11 @@ async def test_what_redis_keeps_from_after_the_backup_is_never_shown(
             assert await asyncio.to_thread(run, ["backup", str(file), "--pg-url", url]) == 0
             old_tag, name = await corrected("After the backup")
             assert name == "After the backup"
-            while not redis_server.names():  # noqa: ASYNC110  # it is put there in a while
+            while not redis_server.names():  # it is put there in a while
                 await asyncio.sleep(0.01)
             assert await asyncio.to_thread(run, ["restore", str(file), "--pg-url", url, "--replace"]) == 0
             async with asyncio.timeout(60):
-                while (await client.get("/ready")).status_code != 200:  # noqa: ASYNC110
+                while (await client.get("/ready")).status_code != 200:
                     await asyncio.sleep(0.05)
             new_tag, name = await corrected("After the restore")
             assert (name, new_tag != old_tag) == ("After the restore", True)
@@ -217,7 +215,10 @@ def test_there_is_never_half_a_file(
     backed_up: str, file: Path, odd_programs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = file.read_bytes()
-    replace(odd_programs / "pg_dump", 'for word; do :; done; echo half >"${4#--file=}"; echo disk full >&2; exit 1')
+    replace(
+        odd_programs / "pg_dump",
+        'for word; do case $word in --file=*) echo half >"${word#--file=}";; esac; done; echo disk full >&2; exit 1',
+    )
     assert run(["backup", str(file), "--pg-url", backed_up, "--pg-bin", str(odd_programs)]) == 1
     assert "disk full" in capfd.readouterr().err
     assert file.read_bytes() == before
