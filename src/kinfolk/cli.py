@@ -291,9 +291,10 @@ def db(
     And of our own: distribute [--dry-run], which spreads them over a Citus cluster.
     """
     if words[:1] == ("distribute",):
-        from kinfolk.keeping import distribute
+        from kinfolk.app import MODULES
+        from kinfolk.kit import distribution
 
-        return distribute(words[1:], database)
+        return distribution.run(words[1:], MODULES, database_url(database))
     from kinfolk.kit import migrate
 
     order = migrate.read_words(words)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from kinfolk.cli import database_url, sources
-from kinfolk.kit.ending import FAILED, OK, WrongSetting, ends_plainly
+from kinfolk.kit.ending import FAILED, OK, ends_plainly
 from kinfolk.kit.settings import (
     AmqpSettings,
     CacheSettings,
@@ -104,31 +104,13 @@ def doctor(
     )
 
     async def told() -> set[str]:
-        verdicts = set()
+        verdicts: set[str] = set()
         async for finding in examine(place):
             print(finding.line(), flush=True)
             verdicts.add(finding.verdict)
         return verdicts
 
     return FAILED if "wrong" in asyncio.run(told()) else OK
-
-
-def distribute(words: Sequence[str], database: DatabaseSettings) -> int:
-    """`kinfolk db distribute [--dry-run]`."""
-    from kinfolk.app import MODULES
-    from kinfolk.kit.distribution import distribute, distributed, statements
-
-    tables = distributed(MODULES)
-    if list(words) == ["--dry-run"]:
-        done = list(statements(tables).values())
-    elif words:
-        raise WrongSetting("kinfolk db distribute takes --dry-run, or nothing")
-    else:
-        with database_url(database) as (url, _mend):
-            done = distribute(url, tables)
-    for statement in done:
-        print(f"{statement};")
-    return OK
 
 
 def _renewals() -> Sequence[Any]:

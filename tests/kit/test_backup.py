@@ -215,10 +215,8 @@ def test_there_is_never_half_a_file(
     backed_up: str, file: Path, odd_programs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = file.read_bytes()
-    replace(
-        odd_programs / "pg_dump",
-        'for word; do case $word in --file=*) echo half >"${word#--file=}";; esac; done; echo disk full >&2; exit 1',
-    )
+    half = 'for word; do case $word in --file=*) echo half >"${word#--file=}";; esac; done'
+    replace(odd_programs / "pg_dump", f"{half}; echo disk full >&2; exit 1")
     assert run(["backup", str(file), "--pg-url", backed_up, "--pg-bin", str(odd_programs)]) == 1
     assert "disk full" in capfd.readouterr().err
     assert file.read_bytes() == before

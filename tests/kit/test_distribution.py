@@ -41,16 +41,12 @@ def test_every_key_of_a_spread_table_holds_its_column() -> None:
     for module in MODULES:
         module.load_tables()
     assert {"imports", "citizens", "ties"} <= TABLES.keys()
-    assert {name: misplaced(metadata.tables[name], column) for name, column in TABLES.items()} == dict.fromkeys(
-        TABLES, []
-    )
+    assert not [wrong for name, column in TABLES.items() for wrong in misplaced(metadata.tables[name], column)]
     for table in metadata.tables.values():
         if table.name not in TABLES:
             assert not {each.referred_table.name for each in table.foreign_key_constraints} & TABLES.keys()
     assert misplaced(metadata.tables["idempotent_imports"], "import_id") == ["pk_idempotent_imports"]
-    assert misplaced(metadata.tables["ties"], "low_id") == ["fk_ties_high", "fk_ties_low"] or misplaced(
-        metadata.tables["ties"], "low_id"
-    ) == ["fk_ties_low", "fk_ties_high"]
+    assert set(misplaced(metadata.tables["ties"], "low_id")) == {"fk_ties_high", "fk_ties_low"}
 
 
 def test_what_would_be_done_can_be_seen(capfd: pytest.CaptureFixture[str]) -> None:

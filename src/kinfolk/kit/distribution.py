@@ -1,12 +1,16 @@
 """A Citus cluster: which tables are spread over its machines, and the statements that spread them."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeAlias
 
-from kinfolk.kit.ending import Missing
+from kinfolk.kit.ending import OK, Missing, WrongSetting
 from kinfolk.kit.migrate import connect
 from kinfolk.kit.module import Module
+
+Database: TypeAlias = AbstractContextManager[tuple[str, Callable[[], None]]]
+"""The URL of a server for as long as it is used, and what starts it again."""
 
 HAS_CITUS = "SELECT count(*) FROM pg_extension WHERE extname = 'citus'"
 IS_SPREAD = "SELECT count(*) FROM pg_dist_partition WHERE logicalrelid = $1::text::regclass AND partmethod = 'h'"
@@ -33,9 +37,22 @@ def statements(tables: Mapping[str, str]) -> dict[str, str]:
     return spreading
 
 
-def distribute(url: str, tables: Mapping[str, str]) -> list[str]:
-    """Spread the tables that are not yet, in one transaction; returns what was done. Raises Missing without Citus."""
-    return asyncio.run(_distribute(url, statements(tables)))
+def run(words: Sequence[str], modules: Sequence[Module], database: Database) -> int:
+    """`kinfolk db distribute [--dry-run]`: spread the tables that are not yet, in one transaction, and say how.
+
+    Raises Missing without Citus, and WrongSetting.
+    """
+    spreading = statements(distributed(modules))
+    if list(words) == ["--dry-run"]:
+        done = list(spreading.values())
+    elif words:
+        raise WrongSetting("kinfolk db distribute takes --dry-run, or nothing")
+    else:
+        with database as (url, _mend):
+            done = asyncio.run(_distribute(url, spreading))
+    for statement in done:
+        print(f"{statement};")  # noqa: T201  # what a command was asked for
+    return OK
 
 
 async def _distribute(url: str, spreading: Mapping[str, str]) -> list[str]:
@@ -45,7 +62,7 @@ async def _distribute(url: str, spreading: Mapping[str, str]) -> list[str]:
             raise Missing(
                 "this database has no Citus: let a superuser of each of its machines say\n"
                 "  CREATE EXTENSION citus\n"
-                "(with shared_preload_libraries = 'citus' in postgresql.conf), or see only what would be done: --dry-run"
+                "with shared_preload_libraries = 'citus' in postgresql.conf; --dry-run only shows what would be done"
             )
         async with conn.transaction():
             todo = [each for table, each in spreading.items() if not await conn.fetchval(IS_SPREAD, table)]

@@ -104,7 +104,7 @@ async def rabbitmq(place: Place) -> Findings:
         if consumers == 0:
             yield look(f"nobody takes from {lane.name}, where {waiting} wait", "kinfolk consume")
         if parked[0]:
-            yield look(f"{parked[0]} messages of {lane.name} are parked", f"kinfolk messages parked --lane {lane.name}")
+            yield look(f"{parked[0]} messages of {lane.name} are parked", f"kinfolk messages parked {lane.name}")
         if consumers and not parked[0]:
             yield ok(f"{lane.name} has {consumers} consumers, and nothing is parked")
 
