@@ -169,11 +169,11 @@ def _load(url: str, file: Path, programs: Programs, renewals: Sequence[Statement
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> None:
     """The settings that come first, without the one that older servers do not know, then all the rest."""
-    for line in source:
+    line = b"-"
+    while line and not line.startswith(b"SET row_security"):
+        line = source.readline()
         if line != NEWEST_SETTING:
             target.write(line)
-        if line.startswith(b"SET row_security"):
-            break
     shutil.copyfileobj(source, target, 1_048_576)
 
 
