@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from kinfolk.cli import database_url, sources
+from kinfolk.cli import sources
+from kinfolk.kit.database_url import database_url
 from kinfolk.kit.ending import FAILED, OK, ends_plainly
 from kinfolk.kit.settings import (
     AmqpSettings,
