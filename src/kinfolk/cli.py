@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 EPILOGUE = """Every setting is also a variable KINFOLK_… and a key of the file given by --config.
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage or settings, 3 something needed is not there, 130 interrupted."""
 
+KEEPING = {name: f"kinfolk.keeping:{name}" for name in ("backup", "restore", "doctor")}
+
 sources = Sources()
 app = App(
     name="kinfolk",
@@ -292,7 +294,13 @@ def db(
     """Look after the tables, with the words of Alembic.
 
     upgrade head, downgrade -1, current, history, check, revision -m "what" --autogenerate, …
+    And of our own: distribute [--dry-run], which spreads them over a Citus cluster.
     """
+    if words[:1] == ("distribute",):
+        from kinfolk.app import MODULES
+        from kinfolk.kit import distribution
+
+        return distribution.run(words[1:], MODULES, database_url(database))
     from kinfolk.kit import migrate
 
     order = migrate.read_words(words)
@@ -349,8 +357,8 @@ def _add_module_commands(*, is_listing: bool) -> None:
     """Loaded when called, or when their first lines are to be listed."""
     from kinfolk.app import MODULES
 
-    for module in MODULES:
-        for name, place in module.commands.items():
+    for commands in (KEEPING, *(module.commands for module in MODULES)):
+        for name, place in commands.items():
             if name in app:  # run twice in one process
                 continue
             app.command(resolve_name(place) if is_listing else place, name=name)

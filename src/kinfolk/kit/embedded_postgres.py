@@ -137,13 +137,21 @@ class EmbeddedPostgres:
             if not self.is_running:
                 self._start_or_join()
             assert self._address is not None
-            password = quote(read_password(self._password_path) or "", safe="")
+            return self._url(self._address)
         except OSError as error:
             raise CannotStart(
                 f"PostgreSQL cannot use {self.data_dir}: {error}. Run as the user it belongs to, or choose another"
                 " --data-dir."
             ) from error
-        return f"postgresql://{ROLE}:{password}@{HOST}:{self._address.port}/{DATABASE}"
+
+    def url_if_running(self) -> str | None:
+        """The URL of the server that somebody has started; starts none and writes nothing."""
+        address = self._last_address()
+        return self._url(address) if works_in(self.cluster, address.pid) else None
+
+    def _url(self, address: Address) -> str:
+        password = quote(read_password(self._password_path) or "", safe="")
+        return f"postgresql://{ROLE}:{password}@{HOST}:{address.port}/{DATABASE}"
 
     def stop(self) -> None:
         """End the server if this object started it: open transactions are rolled back. Else only let go of it."""

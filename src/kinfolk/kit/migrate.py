@@ -115,7 +115,7 @@ def run_migrations(context: Any) -> None:
             context.run_migrations()
 
     async def connect_and_run() -> None:
-        conn = await _connect(context.config.attributes["url"])
+        conn = await connect(context.config.attributes["url"])
 
         async def connected() -> Any:
             return conn
@@ -136,7 +136,8 @@ def _is_ours(name: str | None, kind: str, _parents: Any) -> bool:
     return kind != "table" or name is None or not name.startswith("pgqueuer")
 
 
-async def _connect(url: str) -> Any:
+async def connect(url: str) -> Any:
+    """A connection to a server that is new enough. Raises Missing and WrongSetting."""
     try:
         conn = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
     except asyncpg.exceptions.ClientConfigurationError as error:

@@ -25,6 +25,11 @@ class Module:
     """The Python module that defines its tables."""
     statements: str | None = None
     """The Python module that has its statements: nothing else that a role loads imports SQLAlchemy."""
+    renewals: str | Sequence[Any] = ()
+    """Statements without parameters, done in a restored database before anybody sees it: what was told under an entity
+    tag of these tables must not come back under the same tag."""
+    distributed_by: Mapping[str, str] = field(default_factory=dict)
+    """Tables that a cluster spreads over its machines, and the column that leads each of their keys."""
     is_at_root: bool = False
     """Served without `/api/v1` too, for clients that came before it."""
     slash_below: Sequence[str] = ()
@@ -46,6 +51,9 @@ class Module:
 
     def load_lanes(self) -> Sequence[Any]:
         return _found(self.lanes)
+
+    def load_renewals(self) -> Sequence[Any]:
+        return _found(self.renewals)
 
     def load_tables(self) -> None:
         """Let its tables register themselves in the metadata."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kinfolk.kit.ending import Missing
 from kinfolk.kit.postgres_account import Account, CannotStart
 
 MAJORS = range(15, 19)
@@ -26,7 +27,7 @@ class Binaries:
 
     @property
     def major(self) -> int:
-        return int(re.split(r"\D", self.version)[0])
+        return _major(self.version)
 
 
 def choose_binaries(pinned_major: int | None, named: Path | None) -> Binaries:
@@ -77,33 +78,69 @@ def reachable_folder(binaries: Binaries, account: Account, data_dir: Path) -> Pa
     return copy / WHEEL / tree.name / "bin"
 
 
+def choose_programs(server_major: int, named: Path | None, *, is_newest: bool = False) -> Path:
+    """The folder of `pg_dump`, `pg_restore` and `psql` for a server: of its own major version, else of a newer one.
+
+    Or the newest, which reads what any other has written. `named` comes first, if it fits. Raises Missing.
+    """
+    found = []
+    for folder, origin in _folders(named):
+        version = _version_of(folder / "pg_dump")
+        if version is not None and all((folder / program).exists() for program in ("pg_restore", "psql")):
+            found.append((origin != "named", _major(version), folder))
+    fitting = [programs for programs in found if programs[1] >= server_major]
+    if fitting:
+        return min(fitting, key=lambda programs: (programs[0], programs[1] * (-1 if is_newest else 1)))[2]
+    here = ", ".join(f"{major} in {folder}" for _, major, folder in found) or "none"
+    raise Missing(
+        f"pg_dump, pg_restore and psql of PostgreSQL {server_major} or newer were not found. Here: {here}."
+        f" Install them, for instance:\n  apt-get install postgresql-client-{server_major}\n"
+        "or name their folder with --pg-bin."
+    )
+
+
 def _candidates(named: Path | None) -> Iterator[Binaries]:
+    for folder, origin in _folders(named):
+        version = _version_in(folder)
+        if version is not None:
+            yield Binaries(folder.resolve() if origin == "named" else folder, version, is_wheel=origin == "wheel")
+        elif origin == "named":
+            raise CannotStart(f"KINFOLK_PG_BIN names {folder}, and no working postgres and initdb are in there.")
+
+
+def _folders(named: Path | None) -> Iterator[tuple[Path, str]]:
+    """Where programs may be, and what says so: `named`, `wheel`, `system` or `path`."""
     if named is None and os.environ.get("KINFOLK_PG_BIN"):
         named = Path(os.environ["KINFOLK_PG_BIN"])
     if named is not None:
-        version = _version_in(named)
-        if version is None:
-            raise CannotStart(f"KINFOLK_PG_BIN names {named}, and no working postgres and initdb are in there.")
-        yield Binaries(named.resolve(), version)
+        yield named, "named"
     wheel = importlib.util.find_spec(WHEEL)  # found, never imported: its code opens directories and adds users
     places = [Path(place) for place in wheel.submodule_search_locations or ()] if wheel else []
-    wheels = sorted((folder for place in places for folder in place.glob("pginstall*/bin")), reverse=True)
-    system = sorted(SYSTEM.glob("*/bin"), key=lambda folder: folder.parent.name, reverse=True)
-    on_path = shutil.which("postgres")
-    for folder in [*wheels, *system, *([Path(on_path).resolve().parent] if on_path else [])]:
-        version = _version_in(folder)
-        if version is not None:
-            yield Binaries(folder, version, is_wheel=folder in wheels)
+    for folder in sorted((folder for place in places for folder in place.glob("pginstall*/bin")), reverse=True):
+        yield folder, "wheel"
+    for folder in sorted(SYSTEM.glob("*/bin"), key=lambda folder: folder.parent.name, reverse=True):
+        yield folder, "system"
+    on_path = shutil.which("postgres") or shutil.which("pg_dump")
+    if on_path:
+        yield Path(on_path).resolve().parent, "path"
 
 
 def _version_in(folder: Path) -> str | None:
-    """`18.4`; None where there are no programs that work."""
+    """`18.4`; None where there are no programs of a server that work."""
+    return _version_of(folder / "postgres") if (folder / "initdb").exists() else None
+
+
+def _version_of(program: Path) -> str | None:
     try:
-        said = subprocess.run([folder / "postgres", "--version"], check=True, capture_output=True, text=True).stdout
+        said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
     version = re.search(r"\(PostgreSQL\) (\d\S*)", said)
-    return version[1] if version and (folder / "initdb").exists() else None
+    return version[1] if version else None
+
+
+def _major(version: str) -> int:
+    return int(re.split(r"\D", version)[0])
 
 
 def _copy_wheel(tree: Path, copy: Path) -> None:

@@ -25,12 +25,22 @@ def folder() -> Path:
 @cache
 def head() -> str:
     """The newest revision of the history: the one that no other comes after."""
+    named = _named()
+    (newest,) = named["revision"] - named["down_revision"]
+    return newest
+
+
+def known() -> set[str]:
+    """All revisions of the history."""
+    return _named()["revision"]
+
+
+def _named() -> dict[str, set[str]]:
     named: dict[str, set[str]] = {"revision": set(), "down_revision": set()}
     for path in (folder() / "versions").glob("*.py"):
         for what, names in _NAMED.findall(path.read_text(encoding="utf-8")):
             named[what].update(_NAME.findall(names))
-    (newest,) = named["revision"] - named["down_revision"]
-    return newest
+    return named
 
 
 async def is_current(conn: Connection) -> bool:

@@ -9,6 +9,8 @@ MODULE = Module(
     lanes="kinfolk.modules.citizens.messages:LANES",
     tables="kinfolk.modules.citizens.tables",
     statements="kinfolk.modules.citizens.statements",
+    renewals="kinfolk.modules.citizens.statements:RENEWALS",
+    distributed_by={"imports": "import_id", "citizens": "import_id", "ties": "import_id"},
     is_at_root=True,
     commands={
         "import": "kinfolk.modules.citizens.commands:import_register",

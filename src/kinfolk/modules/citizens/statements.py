@@ -16,6 +16,7 @@ from sqlalchemy import (
     cast,
     column,
     delete,
+    extract,
     func,
     insert,
     literal_column,
@@ -82,6 +83,11 @@ FORGOTTEN_KEYS = sql(
     )
 )
 REMOVED_IMPORT = sql(delete(imports).where(imports.c.import_id == _IMPORT))
+
+# Versions go back with a backup. From here on they count from the microsecond of the restore, which is more than any
+# import has changes, so that none comes that had been handed out.
+_MICROSECONDS = cast(extract("epoch", func.clock_timestamp()) * literal_column("1000000"), BigInteger)
+RENEWALS = [sql(update(imports).values(version=func.greatest(imports.c.version + literal_column("1"), _MICROSECONDS)))]
 
 _CITIZEN = param("citizen_id")
 _CITIZEN_IDS = param("citizen_ids", ARRAY(BigInteger))

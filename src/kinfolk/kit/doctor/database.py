@@ -1,0 +1,140 @@
+"""What PostgreSQL says of itself: version, revision, habits that lose data, vacuum, locks, room for connections."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from kinfolk.kit import revision
+from kinfolk.kit.doctor.findings import Finding, Findings, Place, look, ok, wrong
+from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+from kinfolk.kit.ending import Ended
+from kinfolk.kit.migrate import connect
+from kinfolk.kit.postgres_binaries import MAJORS
+
+MOST_SECONDS_APART = 2.0
+LONG_SECONDS = 300
+LEAST_DEAD_ROWS = 10_000
+
+MUST_BE_ON = ("fsync", "full_page_writes", "synchronous_commit")
+# Others' transactions are shown to a role that may read all statistics, else only our own.
+LONG_TRANSACTIONS = """
+    SELECT pid, state, extract(epoch FROM clock_timestamp() - xact_start)::bigint AS seconds,
+           (SELECT count(*) FROM pg_stat_activity AS other WHERE act.pid = ANY(pg_blocking_pids(other.pid))) AS waiting
+    FROM pg_stat_activity AS act
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+      AND clock_timestamp() - xact_start > make_interval(secs => $1)
+"""
+UNVACUUMED = """
+    SELECT relname, n_dead_tup FROM pg_stat_user_tables
+    WHERE n_dead_tup > $1 AND n_dead_tup > n_live_tup / 2 ORDER BY n_dead_tup DESC
+"""
+
+Question: TypeAlias = Callable[[Any, Place], AsyncIterator[Finding]]
+
+
+async def postgresql(place: Place) -> Findings:
+    """Everything that needs a connection; an embedded server that does not run is not started."""
+    url = place.database.pg_url
+    if url is None:
+        url = EmbeddedPostgres(place.database.data_dir).url_if_running()
+        if url is None:
+            yield look("the embedded PostgreSQL does not run, so nothing is said of the database", "kinfolk up")
+            return
+    try:
+        conn = await connect(url)
+    except Ended as refusal:
+        yield wrong(str(refusal), "start the server, or mend --pg-url")
+        return
+    try:
+        for question in QUESTIONS:
+            async for finding in question(conn, place):
+                yield finding
+    finally:
+        await conn.close()
+
+
+async def _version(conn: Any, _place: Place) -> Findings:
+    name, size, extensions = await conn.fetchrow(
+        "SELECT current_database(), pg_size_pretty(pg_database_size(current_database())),"
+        " (SELECT string_agg(extname, ', ' ORDER BY extname) FROM pg_extension)"
+    )
+    version = conn.get_server_version()
+    if version.major in MAJORS:
+        yield ok(f"PostgreSQL {version.major}.{version.minor}, database {name}, {size}, extensions {extensions}")
+    else:
+        yield look(
+            f"PostgreSQL {version.major} is newer than any that was tried", f"use {MAJORS[-1]}, or a newer Kinfolk"
+        )
+
+
+async def _encoding(conn: Any, _place: Place) -> Findings:
+    encoding = await conn.fetchval("SHOW server_encoding")
+    if encoding == "UTF8":
+        yield ok("the database is in UTF8")
+    else:
+        yield wrong(
+            f"the database is in {encoding}", "make one with ENCODING 'UTF8' TEMPLATE template0, and restore into it"
+        )
+
+
+async def _revision(conn: Any, _place: Place) -> Findings:
+    there = await conn.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
+    found = await conn.fetchval("SELECT version_num FROM alembic_version") if there else None
+    if found == revision.head():
+        yield ok(f"the tables are at revision {found}")
+    elif found is None:
+        yield wrong("there are no tables", "kinfolk db upgrade head")
+    elif found in revision.known():
+        yield wrong(f"the tables are at revision {found}, not {revision.head()}", "kinfolk db upgrade head")
+    else:
+        yield wrong(
+            f"the tables are at revision {found}, which this Kinfolk does not know", "run the newer Kinfolk again"
+        )
+
+
+async def _durable(conn: Any, _place: Place) -> Findings:
+    off = [name for name in MUST_BE_ON if await conn.fetchval("SELECT current_setting($1)", name) == "off"]
+    for name in off:
+        yield wrong(f"{name} is off: what was answered may be lost", f"set {name} = on in postgresql.conf, and reload")
+    if not off:
+        yield ok("what was answered is on the disk")
+
+
+async def _vacuum(conn: Any, _place: Place) -> Findings:
+    if await conn.fetchval("SHOW autovacuum") == "off":
+        yield wrong("autovacuum is off: tables grow and plans get worse", "set autovacuum = on, and reload")
+    else:
+        yield ok("autovacuum is on")
+    for table, dead in await conn.fetch(UNVACUUMED, LEAST_DEAD_ROWS):
+        yield look(f"{table} has {dead} dead rows", f'VACUUM (ANALYZE) "{table}"')
+
+
+async def _locks(conn: Any, _place: Place) -> Findings:
+    long = await conn.fetch(LONG_TRANSACTIONS, LONG_SECONDS)
+    for pid, state, seconds, waiting in long:
+        said = f"a transaction of process {pid} is {seconds} s old ({state}), and {waiting} wait for it"
+        yield (wrong if waiting else look)(said, f"SELECT pg_terminate_backend({pid})")
+    if not long:
+        yield ok(f"no transaction is older than {LONG_SECONDS} s")
+
+
+async def _connections(conn: Any, place: Place) -> Findings:
+    most = int(await conn.fetchval("SHOW max_connections"))
+    size = place.database.pool_size
+    wanted = (place.web.workers + 2) * size + 1
+    said = f"up may take {wanted} connections (workers, work and schedule × --pool-size {size}), the server has {most}"
+    yield look(said, "raise max_connections, or lower --pool-size") if wanted > most else ok(said)
+
+
+async def _clock(conn: Any, _place: Place) -> Findings:
+    before = datetime.now(UTC)
+    theirs = await conn.fetchval("SELECT clock_timestamp()")
+    ours = before + (datetime.now(UTC) - before) / 2
+    apart = abs((theirs - ours).total_seconds())
+    if apart > MOST_SECONDS_APART:
+        yield wrong(f"the clocks here and at the database are {apart:.0f} s apart", "timedatectl set-ntp true, on both")
+    else:
+        yield ok("the clocks here and at the database agree")
+
+
+QUESTIONS: Sequence[Question] = (_version, _encoding, _revision, _durable, _vacuum, _locks, _connections, _clock)
