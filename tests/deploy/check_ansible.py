@@ -13,7 +13,7 @@ from tests.postgres_places import REPOSITORY, eventually
 ANSIBLE = REPOSITORY / "deploy/ansible"
 SECONDS = 600
 ROLES = ["kinfolk-api", "kinfolk-work", "kinfolk-schedule"]
-BROUGHT = ["nginx", "postgresql", "postgresql-client", "ansible-core"]
+BROUGHT = ["nginx", "postgresql", "postgresql-client", "python3-setuptools"]
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
