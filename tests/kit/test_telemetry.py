@@ -228,7 +228,7 @@ def test_only_what_has_an_accident_is_reported(receiver: Receiver, monkeypatch: 
     telemetry.start("here")
     try:
         for error in (None, ValueError(SECRET)):
-            root.handle(logging.makeLogRecord({"exc_info": error and (ValueError, error, None)}))
+            root.handle(logging.makeLogRecord({"levelno": 40, "exc_info": error and (ValueError, error, None)}))
         assert eventually(lambda: len(receiver.reports) > known, SECONDS)
     finally:
         telemetry.stop()
