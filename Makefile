@@ -40,5 +40,5 @@ bench: ## measure every operation beside its limit, into docs/performance.md: ma
 release: ## build and check a release, and write its heading into the changelog: make release version=0.2.0
 	@tools/release "$(version)"
 
-deploy-check: ## what `make test` has no time for: build and start the image, run the units under systemd (root, Debian)
+deploy-check: ## what `make test` has no time for: build and start the image, run units under systemd, apply Ansible (root, Debian)
 	@tools/deploy-check

@@ -29,6 +29,7 @@ from kinfolk.kit.settings import (
     RoleSettings,
     ServingSettings,
     Sources,
+    TelemetrySettings,
     WebSettings,
     is_loopback,
     masked,
@@ -105,7 +106,7 @@ def _provide_admin(url: str, settings: WebSettings) -> None:
 
 
 def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSettings) -> int:
-    from kinfolk.kit import log, metrics
+    from kinfolk.kit import log, metrics, telemetry
     from kinfolk.kit.outside import know
     from kinfolk.kit.process import Child, Supervisor, listening, place_of
     from kinfolk.kit.role import role as beside
@@ -113,6 +114,7 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
 
     database, web, process, logs = settings.database, settings.web, settings.process, settings.logs
     know(timezone=settings.outside.timezone_url)
+    telemetry.use(settings.telemetry)
     with listening(web) as bound, metrics.shared_folder() as folder:
         from kinfolk.app import MODULES
         from kinfolk.kit.db import Database
@@ -239,12 +241,13 @@ def consume(settings: RoleSettings = RoleSettings(), amqp: AmqpSettings = AmqpSe
 
 def _run_role(name: str, load: "Role", settings: RoleSettings, amqp: "Amqp | None" = None) -> int:
     """A role by itself: one child, watched, which publishes at `amqp`."""
-    from kinfolk.kit import log, metrics
+    from kinfolk.kit import log, metrics, telemetry
     from kinfolk.kit.process import Child, Supervisor
     from kinfolk.kit.role import role, watched_at
     from kinfolk.kit.user import become
 
     grace_seconds = settings.process.grace_seconds
+    telemetry.use(settings.telemetry)
     with (
         database_url(settings.database, settings.process.user) as (url, mend),
         watched_at(settings.metrics) as watched,
@@ -339,13 +342,14 @@ def settings(
     contacts: ContactsSettings = ContactsSettings(),
     process: ProcessSettings = ProcessSettings(),
     metrics: MetricsSettings = MetricsSettings(),
+    telemetry: TelemetrySettings = TelemetrySettings(),
     logs: LogSettings = LogSettings(),
     client: ClientSettings = ClientSettings(),
 ) -> None:
     """Show every setting, its value and where it came from; passwords are masked."""
     rows = [
         (name, masked(name, getattr(group, name)), sources.origins.get(name, "default"))
-        for group in (file, database, web, cache, amqp, outside, contacts, process, metrics, logs, client)
+        for group in (file, database, web, cache, amqp, outside, contacts, process, metrics, telemetry, logs, client)
         for name in type(group).__dataclass_fields__
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]

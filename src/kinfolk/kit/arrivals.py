@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from kinfolk.kit import problems
+from kinfolk.kit import problems, telemetry
 from kinfolk.kit.rabbit import Channel, Delivered, Properties, Unreadable, own_headers, room_for, sent_on
 from kinfolk.kit.shapes import UNSTORABLE
 
@@ -38,11 +38,12 @@ class Arrival:
         "properties",
         "request_id",
         "returns",
+        "span",
         "tag",
         "value",
     )
 
-    def __init__(self, delivered: Delivered) -> None:
+    def __init__(self, delivered: Delivered, lane: str) -> None:
         self.begun = perf_counter()
         self.body: bytes = delivered.body
         self.tag: int = delivered.delivery.delivery_tag  # type: ignore[union-attr,assignment]  # a delivery has one
@@ -55,6 +56,8 @@ class Arrival:
         self.attempt = 1 + (earlier if type(earlier) is int and 0 <= earlier < MOST_ATTEMPTS else 0)
         self.message_id: str | None = self.properties.message_id or None
         self.request_id = _request_id(headers, self.message_id)
+        trace = headers.get("traceparent")
+        self.span = telemetry.begin(lane, "consumer", trace if isinstance(trace, str) else None, self.request_id)
         self.value: Any = None
         self.is_repeat = False
         self.facts: dict[str, Any] = {}

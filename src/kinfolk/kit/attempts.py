@@ -7,7 +7,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from kinfolk.kit import log
+from kinfolk.kit import log, telemetry
 from kinfolk.kit.db import Database, DatabaseAway
 from kinfolk.kit.gathering import Gathering
 from kinfolk.kit.jobs import Attempt, Job, attempt_under_way
@@ -36,7 +36,9 @@ class Attempts:
         self._ledger = ledger
         self._beginnings: Gathering[int, Begun | None] = Gathering(partial(ledger.begin, db))
 
-    async def run(self, job: Job[..., Any], job_id: int, is_unwanted: Callable[[], bool]) -> None:
+    async def run(
+        self, job: Job[..., Any], job_id: int, is_unwanted: Callable[[], bool], traceparent: str | None = None
+    ) -> None:
         """Begin the next attempt and see it to its end. Raises Again where there is to be another.
 
         Cancelled, it gives the job back, unless `is_unwanted` says that somebody asked it to stop.
@@ -50,7 +52,8 @@ class Attempts:
             raise Again(AWAY_SECONDS) from failure
         if begun is None:  # it was done, and its worker died before the queue knew
             return
-        with log.facts(begun.request_id, begun.by) as facts:
+        span = telemetry.begin(job.name, "consumer", traceparent, begun.request_id)
+        with log.facts(begun.request_id, begun.by) as facts, span:
             outcome, again, error = await self._see_through(job, begun, is_unwanted)
             seconds = perf_counter() - started
             line = {
@@ -67,6 +70,8 @@ class Attempts:
         level = logging.INFO if error is None else logging.WARNING if is_told or again else logging.ERROR
         log.write_line(line, level, None if is_told else error)
         job_metrics().count(job.name, outcome, seconds)
+        told = {"job_id": job_id, "attempt": begun.attempt, "outcome": outcome, "id": begun.request_id}
+        span.end(told, None if is_told else error)
         if again is not None:
             raise again
 

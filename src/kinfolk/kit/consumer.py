@@ -117,6 +117,7 @@ class _LaneWork:
         self._taken = self._settled = 0
         self._done_while_ending: list[int] | None = None
         self._metrics = message_metrics()
+        self._metrics.expect(lane.name)
 
     async def run(self, ending: asyncio.Event) -> None:
         """Take messages until told to end, then finish those that are here."""
@@ -144,7 +145,7 @@ class _LaneWork:
 
     async def _take(self, delivered: Delivered) -> None:
         self._taken += 1
-        self._arrived.put_nowait(Arrival(delivered))
+        self._arrived.put_nowait(Arrival(delivered, self._lane.name))
 
     async def _full_or_quiet(self) -> None:
         """Until RabbitMQ has given us as many as it may, for nothing is acknowledged meanwhile; or has no more.
@@ -264,7 +265,7 @@ class _LaneWork:
                 arrival.is_repeat = arrival.message_id is not None and arrival.message_id not in new
                 if not arrival.is_repeat:
                     new.discard(arrival.message_id or "")
-                    with log.facts(arrival.request_id, self._by) as arrival.facts:
+                    with log.facts(arrival.request_id, self._by) as arrival.facts, arrival.span:
                         await self._lane.operation(conn, arrival.value)
 
     async def _succeed(self, arrival: Arrival) -> None:
@@ -313,7 +314,10 @@ class _LaneWork:
             "ms": seconds * 1_000,
             **arrival.facts,
         }
-        log.write_line(line, level, None if isinstance(error, problems.Problem) else error)
+        accident = None if isinstance(error, problems.Problem) else error
+        log.write_line(line, level, accident)
+        told = {"outcome": outcome, "attempt": arrival.attempt, "id": arrival.request_id}
+        arrival.span.end(told, accident)
 
 
 async def _lost(what: aiormq.Connection | Channel) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 from msgspec import Raw, Struct
 
-from kinfolk.kit import audit, problems
+from kinfolk.kit import audit, problems, telemetry
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.statement import Statement
 from kinfolk.kit.statements import (
@@ -94,7 +94,7 @@ class Ledger:
     async def owe(self, conn: Connection, job: Named, owed: Sequence[Owed], after: datetime | None) -> list[int]:
         """Owe the job once for each, in the transaction of `conn`; the numbers."""
         pause = timedelta() if after is None else max(after - datetime.now(UTC), timedelta())
-        return await self._owe(conn, OWED, job, owed, pause=pause)
+        return await self._owe(conn, OWED, job, owed, pause=pause, headers=_headers(owed))
 
     async def _owe(
         self, conn: Connection, statement: Statement, job: Named, owed: Sequence[Owed], **values: object
@@ -174,6 +174,14 @@ async def cancel_job(conn: Connection, job_id: int) -> JobState:
         event = {"channel": CHANNEL, "type": "cancellation_event", "ids": [job_id], "sent_at": datetime.now(UTC)}
         await TOLD.execute(conn, channel=CHANNEL, event=msgspec.json.encode(event).decode())
     return await find_job(conn, job_id)
+
+
+def _headers(owed: Sequence[Owed]) -> str | None:
+    """What the queue keeps of the spans that these jobs go back to, by their requests' ids; as JSON."""
+    spans = telemetry.traceparents(each.request_id for each in owed)
+    if not spans:
+        return None
+    return msgspec.json.encode({each: {"traceparent": span} for each, span in spans.items()}).decode()
 
 
 def _state(row: Any) -> JobState:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import tempfile
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -121,6 +121,12 @@ class JobMetrics:
         self._attempts = Counter("kinfolk_job_attempts_total", "Attempts at jobs.", ("name", "outcome"))
         self._seconds = Histogram("kinfolk_job_seconds", "Time that an attempt took, in seconds.", ("name",))
 
+    def expect(self, names: Iterable[str]) -> None:
+        """Be at 0 for these from the start: to Prometheus, what begins at 1 has not grown."""
+        for name in names:
+            self._attempts.labels(name, "done")
+            self._attempts.labels(name, "failed")
+
     def count(self, name: str, outcome: str, seconds: float) -> None:
         self._attempts.labels(name, outcome).inc()
         self._seconds.labels(name).observe(seconds)
@@ -158,6 +164,11 @@ class MessageMetrics:
 
         self._messages = Counter("kinfolk_messages_total", "Messages taken.", ("lane", "outcome"))
         self._seconds = Histogram("kinfolk_message_seconds", "Time from a message's arrival to its end.", ("lane",))
+
+    def expect(self, lane: str) -> None:
+        """As for jobs."""
+        self._messages.labels(lane, "done")
+        self._messages.labels(lane, "parked")
 
     def count(self, lane: str, outcome: str, seconds: float) -> None:
         self._messages.labels(lane, outcome).inc()

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import msgspec
 
-from kinfolk.kit import log
+from kinfolk.kit import log, telemetry
 from kinfolk.kit.db import Connection
 from kinfolk.kit.jobs import job
 from kinfolk.kit.rabbit import Amqp, Channel, Properties, connected, publish
@@ -58,11 +58,12 @@ async def publish_news(
     request_id: str | None,
 ) -> None:
     """Publish, and wait until RabbitMQ has it safely in a queue; nobody listening is an accident."""
+    named = {"x-request-id": request_id, "traceparent": telemetry.traceparent()}
     properties = Properties(
         content_type="application/json",
         delivery_mode=2,
         message_id=message_id,
-        headers={} if request_id is None else {"x-request-id": request_id},
+        headers={name: value for name, value in named.items() if value is not None},
     )
     channel = await _publishers[-1].channel(vhost, exchange)
     await publish(channel, body.encode(), properties, routing_key, exchange)

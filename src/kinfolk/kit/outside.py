@@ -25,7 +25,7 @@ import stamina
 from stamina.instrumentation import set_on_retry_hooks
 
 from kinfolk import __version__
-from kinfolk.kit import problems
+from kinfolk.kit import problems, telemetry
 from kinfolk.kit.documents import FAULTS, decoded
 from kinfolk.kit.ending import WrongSetting
 from kinfolk.kit.log import note, request_id
@@ -245,6 +245,8 @@ def _client(service: Outside) -> httpx.AsyncClient:
 async def _say_who_asks(request: httpx.Request) -> None:
     if (number := request_id()) is not None:
         request.headers["x-request-id"] = number
+    if (span := telemetry.traceparent()) is not None:
+        request.headers["traceparent"] = span
 
 
 def _quoted(part: str) -> str:
@@ -300,6 +302,8 @@ class _Call:
 
     def __enter__(self) -> "_Call":
         self._begun = perf_counter()
+        self._span = telemetry.begin(self.service, "client")
+        self._span.__enter__()
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
@@ -317,5 +321,7 @@ class _Call:
         if problem is not None:
             outcome = problem.kind()
         outside_metrics().count(self.service, outcome, seconds)
+        self._span.__exit__()
+        self._span.end({"attempts": self.attempts, "outcome": outcome}, error)
         if problem is not None:
             raise problem(service=self.service) from error

@@ -22,7 +22,7 @@ from typing import NoReturn
 
 import setproctitle
 
-from kinfolk.kit import log, metrics, systemd
+from kinfolk.kit import log, metrics, systemd, telemetry
 from kinfolk.kit.ending import FAILED, INTERRUPTED, NOT_THERE, OK, WRONG_USAGE, Ended, Missing, WrongSetting
 from kinfolk.kit.settings import LogSettings, WebSettings, is_loopback
 
@@ -124,8 +124,7 @@ class Supervisor:
             if self._ending_at is None:
                 self._start_due()
                 continue
-            if self._is_hurried:
-                code = INTERRUPTED
+            code = INTERRUPTED if self._is_hurried else code
             if not any(child.pid for child in self._servers):
                 self._signal(signal.SIGKILL, self._children)  # they work for nobody
                 return code
@@ -204,6 +203,7 @@ class Supervisor:
             self._selector.close()
             setproctitle.setproctitle(f"kinfolk {child.title}")
             lines = log.start(self._logs)
+            telemetry.start(child.title)
             child.run(lambda: _say_ready(write))
             code = OK
         except Ended as end:
@@ -212,13 +212,13 @@ class Supervisor:
         except BaseException as error:  # the last place where it can be told
             log.write_line({"event": "died", "role": child.title}, logging.ERROR, error)
         finally:
+            telemetry.stop()
             if lines is not None:
                 lines.stop()
             os._exit(code)
 
     def _hear(self, child: Child) -> None:
-        if os.read(child.pipe, 1):
-            child.is_ready = True
+        child.is_ready = bool(os.read(child.pipe, 1))
         self._selector.unregister(child.pipe)
         os.close(child.pipe)
         child.pipe = -1

@@ -157,6 +157,15 @@ class MetricsSettings:
     """The address that goes with --metrics-port."""
 
 
+@Parameter(name="*", group="Telemetry", show_env_var=True)
+@dataclass(frozen=True, kw_only=True)
+class TelemetrySettings:
+    sentry_dsn: str | None = None
+    """Tell this Sentry of accidents, as https://key@host/number. Needs kinfolk[sentry]."""
+    otlp_url: str | None = None
+    """Send OpenTelemetry's spans to this collector (OTLP over HTTP), as http://host:4318. Needs kinfolk[otlp]."""
+
+
 @Parameter(name="*", group="Log", show_env_var=True)
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
@@ -189,6 +198,7 @@ class ServingSettings:
     outside: OutsideSettings = field(default_factory=OutsideSettings)
     contacts: ContactsSettings = field(default_factory=ContactsSettings)
     process: ProcessSettings = field(default_factory=ProcessSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     logs: LogSettings = field(default_factory=LogSettings)
     file: FileSettings = field(default_factory=FileSettings)
 
@@ -201,6 +211,7 @@ class RoleSettings:
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     process: ProcessSettings = field(default_factory=ProcessSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     logs: LogSettings = field(default_factory=LogSettings)
     file: FileSettings = field(default_factory=FileSettings)
 
@@ -215,10 +226,11 @@ GROUPS: tuple[type[Any], ...] = (
     ContactsSettings,
     ProcessSettings,
     MetricsSettings,
+    TelemetrySettings,
     LogSettings,
     ClientSettings,
 )
-SECRETS = frozenset({"pg_url", "redis_url", "amqp_url", "amqp_vhosts", "timezone_url"})
+SECRETS = frozenset({"pg_url", "redis_url", "amqp_url", "amqp_vhosts", "timezone_url", "sentry_dsn", "otlp_url"})
 
 
 _PASSWORD = re.compile(r"(://[^:/?#@]*):.*@", re.DOTALL)  # up to the last @, for passwords may hold any sign

@@ -29,7 +29,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from kinfolk.kit.sql import param, sql
 from kinfolk.kit.tables import audit, beginnings, inbox, jobs, ticks, tokens
@@ -49,7 +49,7 @@ def _told(name: str | ColumnElement[str], **more: ColumnElement[Any]) -> ColumnE
 
 
 # PgQueuer's queue, as far as it concerns whoever owes a job: to load PgQueuer itself would cost each process 13 MB.
-_queue = table("pgqueuer", *map(column, ("id", "priority", "entrypoint", "execute_after", "status")))
+_queue = table("pgqueuer", *map(column, ("id", "priority", "entrypoint", "execute_after", "status", "headers")))
 _noted = (
     insert(jobs)
     .from_select(
@@ -62,20 +62,21 @@ _noted = (
             func.unnest(param("bys", ARRAY(Text))),
         ),
     )
-    .returning(jobs.c.job_id, _told("job.queued"))
+    .returning(jobs.c.job_id, jobs.c.request_id, _told("job.queued"))
 )
 _owed = _noted.cte()
 NOTED = sql(_noted)
 OWED = sql(
     insert(_queue)
     .from_select(
-        ["id", "priority", "entrypoint", "execute_after", "status"],
+        ["id", "priority", "entrypoint", "execute_after", "status", "headers"],
         select(
             _owed.c.job_id,
             literal_column("0"),
             param("kind", Text),
             func.now() + param("pause", Interval),
             literal_column("'queued'::pgqueuer_status"),
+            param("headers", JSONB).op("->")(_owed.c.request_id),
         ),
     )
     .returning(_queue.c.id)

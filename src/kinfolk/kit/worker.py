@@ -19,6 +19,7 @@ from kinfolk.kit.attempts import Again, Attempts
 from kinfolk.kit.db import NOT_LET_IN, Database
 from kinfolk.kit.jobs import Job
 from kinfolk.kit.ledger import Ledger
+from kinfolk.kit.metrics import job_metrics
 from kinfolk.kit.queue import queue
 from kinfolk.kit.role import Main
 
@@ -38,6 +39,7 @@ def worker(db: Database, jobs: Sequence[Job[..., Any]], at_once: int) -> Main:
 
     async def main(on_ready: Callable[[], None], ending: asyncio.Event) -> None:
         logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)  # each attempt has its own line
+        job_metrics().expect(job.name for job in jobs)
         pause_seconds = 0.0
         on_ready()
         while not ending.is_set():
@@ -129,9 +131,9 @@ class Crew:
         for task in self._under_way:
             task.cancel()
 
-    async def do(self, job: Job[..., Any], job_id: int, context: Context) -> None:
+    async def do(self, job: Job[..., Any], job_id: int, context: Context, traceparent: str | None) -> None:
         """Raises RetryRequested, which is how the queue is told to keep a job."""
-        task = asyncio.ensure_future(self._in_turn(job, job_id, context))
+        task = asyncio.ensure_future(self._in_turn(job, job_id, context, traceparent))
         self._under_way.add(task)
         try:
             with context.cancellation:  # it would cancel whatever we await inside, the rollback too
@@ -147,11 +149,11 @@ class Crew:
         except Again as again:
             raise RetryRequested(timedelta(seconds=again.pause_seconds)) from None
 
-    async def _in_turn(self, job: Job[..., Any], job_id: int, context: Context) -> None:
+    async def _in_turn(self, job: Job[..., Any], job_id: int, context: Context, traceparent: str | None) -> None:
         async with self._places:
             if not self._is_taking:
                 raise Again
-            await self._attempts.run(job, job_id, lambda: context.cancellation.cancel_called)
+            await self._attempts.run(job, job_id, lambda: context.cancellation.cancel_called, traceparent)
 
 
 class _Hand(AbstractEntrypointExecutor):
@@ -163,7 +165,8 @@ class _Hand(AbstractEntrypointExecutor):
         self._job = job
 
     async def execute(self, job: QueuedJob, context: Context) -> None:
-        await self._crew.do(self._job, int(job.id), context)
+        traceparent = (job.headers or {}).get("traceparent")
+        await self._crew.do(self._job, int(job.id), context, None if traceparent is None else str(traceparent))
 
 
 async def _never(_job: QueuedJob) -> None:  # pragma: no cover  # an executor has a function, and ours does not call it

@@ -12,7 +12,7 @@ from typing import Any
 
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from kinfolk.kit import log, problems
+from kinfolk.kit import log, problems, telemetry
 from kinfolk.kit.http.answers import Answer
 from kinfolk.kit.http.bodies import ClientGone
 from kinfolk.kit.metrics import HttpMetrics
@@ -79,7 +79,8 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(scope, receive, send)  # type: ignore[arg-type]  # the server speaks neither lifespan nor WebSocket
-        with log.facts(exchange.id) as facts:
+        span = telemetry.begin(exchange.method, "server", exchange.traceparent, exchange.id)
+        with log.facts(exchange.id) as facts, span:
             error: Exception | None = None
             try:
                 if (refusal := exchange.refusal(self._slash_below, self._is_local)) is not None:
@@ -95,14 +96,24 @@ class Front:
                     raise
                 await Answer.refusing(InternalError(request_id=exchange.id))(scope, receive, exchange.send)
             finally:
-                self._tell(exchange, facts, error)
+                self._tell(exchange, facts, error, span)
 
-    def _tell(self, exchange: "_Exchange", facts: dict[str, Any], error: Exception | None) -> None:
+    def _tell(
+        self, exchange: "_Exchange", facts: dict[str, Any], error: Exception | None, span: telemetry.Span
+    ) -> None:
         seconds = perf_counter() - exchange.begun
         scope = exchange.scope
         facts.pop("address", None)  # for the audit log alone
         method = exchange.method if exchange.method in METHODS else "other"
-        self._metrics.count(method, scope.get("path_template") or "unknown", exchange.status, seconds)
+        route = scope.get("path_template") or "unknown"
+        self._metrics.count(method, route, exchange.status, seconds)
+        told = {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": exchange.status,
+            "id": exchange.id,
+        }
+        span.end(told, error, f"{method} {route}")
         path = scope["path"]
         level = logging.ERROR if error else logging.DEBUG if path in PROBES else logging.INFO
         line = {
@@ -133,6 +144,7 @@ class _Exchange:
         self.method: str = scope["method"]
         self.status = 0
         self.sent_bytes = 0
+        self.traceparent: str | None = None
         self._receive = receive
         self._send = send
         self._request_id = b""
@@ -155,6 +167,7 @@ class _Exchange:
                 self._request_id = value
             elif name == b"traceparent" and (match := _TRACEPARENT.fullmatch(value)):
                 trace = match[1]
+                self.traceparent = value.decode()
             elif name == b"host":
                 self._host = value
             elif name == b"sec-fetch-site":
