@@ -49,6 +49,20 @@ async def test_200_sockets_of_two_workers_hear_what_is_done_at_either(service: S
         assert "Another" not in json.dumps(each)
 
 
+async def test_who_is_removed_is_told_of_with_those_who_lose_a_relative(service: Service) -> None:
+    pair = [a_citizen(1, relatives=[2]), a_citizen(2, relatives=[1])]
+    async with listening(place_of(service)) as ears, httpx.AsyncClient(base_url=service.url, **LOCAL) as client:
+        import_id = (await client.post("/imports", json={"citizens": pair})).json()["data"]["import_id"]
+        assert (await client.delete(f"/api/v1/imports/{import_id}/citizens/1")).status_code == 204
+        told = await heard_until(ears, "citizen.changed", import_id=import_id, citizen_id=2)
+        await client.delete(f"/imports/{import_id}")
+    ours = [(event["name"], event["what"]) for event in told if event["what"].get("import_id") == import_id]
+    assert ours[1:] == [
+        ("citizen.removed", {"import_id": import_id, "citizen_id": 1}),
+        ("citizen.changed", {"import_id": import_id, "citizen_id": 2}),
+    ]
+
+
 async def test_many_corrections_at_once_are_all_told(service: Service) -> None:
     people = range(1, 101)
     async with listening(place_of(service)) as ears, httpx.AsyncClient(base_url=service.url, **LOCAL) as client:
