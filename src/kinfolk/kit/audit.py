@@ -16,7 +16,7 @@ from msgspec import Struct
 from kinfolk.kit import log
 from kinfolk.kit.db import Connection
 from kinfolk.kit.statements import (
-    NOTED,
+    DEEDS_NOTED,
     NOTED_COLUMNS,
     NOTED_OF_CITIZEN,
     NOTED_PAGE,
@@ -85,7 +85,7 @@ async def keep(conn: Connection, entries: Sequence[Entry | None]) -> None:
     """Write deeds, in the transaction of `conn`, in this order."""
     if written := [each for each in entries if each is not None]:
         columns = {f"audit_{name}": [getattr(each, name) for each in written] for name in NOTED_COLUMNS}
-        await NOTED.execute(conn, **columns)
+        await DEEDS_NOTED.execute(conn, **columns)
 
 
 async def note(

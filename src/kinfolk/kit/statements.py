@@ -263,7 +263,7 @@ def noting(
     return insert(audit).from_select(NOTED_COLUMNS, told)
 
 
-NOTED = sql(insert(audit).from_select(NOTED_COLUMNS, select(*map(func.unnest, _lists(NOTED_COLUMNS)))))
+DEEDS_NOTED = sql(insert(audit).from_select(NOTED_COLUMNS, select(*map(func.unnest, _lists(NOTED_COLUMNS)))))
 _SHOWN = (
     audit.c.number,
     audit.c.happened_at,
