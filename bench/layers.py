@@ -20,6 +20,7 @@ import uvloop
 
 from kinfolk.app import MODULES
 from kinfolk.kit import log, metrics
+from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.http import Answer, Request, get
 from kinfolk.kit.http.application import framework
@@ -139,7 +140,9 @@ def serve_form(form: str) -> None:
     gc.collect()
     gc.freeze()
     try:
-        server(app, db, bound, 1.0)(lambda: print(f"ready port={port} pid={os.getpid()}", file=sys.stderr, flush=True))
+        server(app, db, bound, 1.0, Cache())(
+            lambda: print(f"ready port={port} pid={os.getpid()}", file=sys.stderr, flush=True)
+        )
     finally:
         lines.stop()
 

@@ -60,7 +60,7 @@ class Wire:
 
 def request(method: str, path: str, *headers: str, body: bytes = b"") -> bytes:
     """A request of HTTP/1.1; its length is told unless the headers say how it comes."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: kinfolk", *headers]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
     if body and not any(header.lower().startswith(("content-length", "transfer-encoding")) for header in headers):
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -209,7 +209,7 @@ async def test_half_a_body_leaves_nothing(service: Service, conn: asyncpg.Connec
 
     await until(lambda: files() == 0)
     _, writer = await asyncio.open_connection("127.0.0.1", service.port)
-    writer.write(b"POST /imports HTTP/1.1\r\nHost: kinfolk\r\nContent-Length: 60000000\r\n\r\n" + LARGE)
+    writer.write(b"POST /imports HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000000\r\n\r\n" + LARGE)
     await writer.drain()
     await until(lambda: files() == 1)
     writer.close()

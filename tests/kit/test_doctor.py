@@ -120,7 +120,8 @@ async def test_the_limit_of_files() -> None:
 
 async def test_time_zones(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await only(machine.zones))[0] == "ok"
-    monkeypatch.setitem(sys.modules, "tzdata", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tzdata"] + ["tzdata"]:
+        monkeypatch.setitem(sys.modules, name, None)
     zoneinfo.reset_tzpath(())
     zoneinfo.ZoneInfo.clear_cache()
     try:

@@ -26,7 +26,7 @@ class SlowPost:
 
     def __init__(self, service: Service) -> None:
         self._body = json.dumps({"citizens": [a_citizen(1)]}).encode()
-        head = f"POST /imports HTTP/1.1\r\nHost: here\r\nContent-Length: {len(self._body)}\r\n\r\n".encode()
+        head = f"POST /imports HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(self._body)}\r\n\r\n".encode()
         self.connection = socket.create_connection(("127.0.0.1", service.port), timeout=30)
         self.connection.sendall(head + self._body[:20])
         time.sleep(0.3)  # until it is read

@@ -92,7 +92,9 @@ async def test_no_store_holds_a_token(db: Database, conn: Connection, redis_serv
         await Embedded(db).keep(conn, token, ANNA, 60)
         assert await redis.look_up(token) == await Embedded(db).look_up(token) == ANNA
     with redis_server.client as client:
-        held = b"".join(name + (client.get(name) or b"") for name in client.scan_iter() if client.type(name) != b"set")
+        held = b"".join(
+            name + (client.get(name) or b"") for name in client.scan_iter() if client.type(name) == b"string"
+        )
     assert b"kinfolk:token:" in held
     assert token.encode() not in held
     rows = str([tuple(row) for row in await conn.fetch("SELECT * FROM tokens")])
