@@ -10,7 +10,7 @@ import pytest
 from tests.redis_server import RedisServer
 
 from kinfolk.kit import shelf as shelves
-from kinfolk.kit.shelf import EXPIRY_SECONDS, MOST_OWED, PATIENCE_SECONDS, Shelf
+from kinfolk.kit.shelf import EXPIRY_SECONDS, MOST_OWED, PATIENCE_SECONDS, SCANNED, Shelf
 
 LARGE = bytes(range(256)) * 8_000
 
@@ -61,6 +61,23 @@ async def test_beyond_a_bound_nothing_more_is_owed(redis_server: RedisServer) ->
         for number in range(2 * MOST_OWED):
             shelf.put(f"many {number}", b"body")
     assert len([name for name in redis_server.names() if name.startswith("many")]) == MOST_OWED
+
+
+async def test_what_begins_so_is_dropped_also_what_is_on_its_way(redis_server: RedisServer) -> None:
+    async with shelf_at(redis_server.url) as shelf:
+        await put(shelf, "stays/1", b"body")
+        with redis_server.client as client:
+            client.mset({f"goes/{number}": b"body" for number in range(3 * SCANNED)})
+        shelf.put("goes/late", LARGE)
+        await shelf.drop("goes/")
+        assert await shelf.take("stays/1") == b"body"
+    assert [name for name in redis_server.names() if name.startswith("goes/")] == []
+
+
+async def test_a_redis_that_is_away_drops_nothing_and_harms_nobody() -> None:
+    async with shelf_at("redis://127.0.0.1:1") as shelf:
+        await shelf.drop("goes/")
+        assert not await shelf.is_reachable()
 
 
 @pytest.mark.parametrize(

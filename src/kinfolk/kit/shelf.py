@@ -65,16 +65,12 @@ class Shelf:
         """
         if self._owed:
             await asyncio.wait(self._owed, timeout=PATIENCE_SECONDS)
-        place = 0
-        while True:
+        place, is_over = 0, False
+        while not is_over:
             found = await self._try(self._redis.scan, place, match=f"{beginning}*", count=SCANNED, is_urgent=True)
-            if found is None:
-                return
-            place, names = found
-            if names:
-                await self._try(self._redis.unlink, *names, is_urgent=True)
-            if place == 0:
-                return
+            place, names = found or (0, [])
+            await self._try(self._redis.unlink, beginning, *names, is_urgent=True)  # it wants one at the least
+            is_over = place == 0
 
     async def is_reachable(self) -> bool:
         return await self._try(self._redis.ping, is_urgent=True) is not None

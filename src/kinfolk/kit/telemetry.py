@@ -55,9 +55,8 @@ class Span:
 
         if name is not None:
             self._span.update_name(name)
-        for fact, value in facts.items():
-            if value is not None:
-                self._span.set_attribute(fact if "." in fact else f"kinfolk.{fact}", value)
+        known = {fact: value for fact, value in facts.items() if value is not None}
+        self._span.set_attributes({fact if "." in fact else f"kinfolk.{fact}": known[fact] for fact in known})
         if error is not None:
             self._span.set_attribute("error.type", type(error).__name__)
             self._span.set_status(StatusCode.ERROR)

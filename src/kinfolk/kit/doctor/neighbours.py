@@ -145,6 +145,6 @@ def _listener(number: int) -> str:
         try:
             if str(link.readlink()) in inodes:
                 return f"{(link.parent.parent / 'comm').read_text().strip()}, process {link.parent.parent.name}"
-        except OSError:  # it has ended, or is somebody else's
+        except OSError:  # pragma: no cover  # it has ended, or is somebody else's
             continue
     return "a process that this user cannot see"
