@@ -357,6 +357,7 @@ async def test_a_queue_that_somebody_deletes_is_made_anew(
     await until(is_there)
     await send(channel, "after all")
     await are_noted(notes_url, 1)
+    assert await noted(notes_url) == Counter(["after all"])
 
 
 async def test_lanes_and_brokers_that_are_not_there(
