@@ -264,8 +264,8 @@ def noting(
 
 
 DEEDS_NOTED = sql(insert(audit).from_select(NOTED_COLUMNS, select(*map(func.unnest, _lists(NOTED_COLUMNS)))))
-_SHOWN = (
-    audit.c.number,
+# What the hash of an entry is made of, beside its number.
+_LINKED = (
     audit.c.happened_at,
     audit.c.deed,
     audit.c.by,
@@ -274,6 +274,10 @@ _SHOWN = (
     audit.c.import_id,
     audit.c.citizen_id,
     audit.c.facts,
+)
+_SHOWN = (
+    audit.c.number,
+    *_LINKED,
     func.encode(audit.c.previous_hash, "hex"),
     func.encode(audit.c.hash, "hex"),
 )
@@ -296,17 +300,6 @@ NOTED_OF_CITIZEN = sql(
     .order_by(audit.c.entry_id)
 )
 
-# What the hash of an entry is made of, beside its number.
-_LINKED = (
-    audit.c.happened_at,
-    audit.c.deed,
-    audit.c.by,
-    audit.c.request_id,
-    audit.c.address,
-    audit.c.import_id,
-    audit.c.citizen_id,
-    audit.c.facts,
-)
 _IS_UNSEALED = audit.c.number.is_(None)
 _SEALING_LOCK: ColumnElement[int] = literal_column("7305812")  # beside that of migrations
 SEALING_TRIED = sql(select(func.pg_try_advisory_xact_lock(_SEALING_LOCK)))
