@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinfolk.kit import outside
+from kinfolk.kit.calls import Reply
 from kinfolk.kit.log import facts
-from kinfolk.kit.outside import Outside, Reply, know
+from kinfolk.kit.outside import Outside, know
 from kinfolk.kit.problems import BadGateway, GatewayTimeout
 
 Behaviour = Callable[["Exchange"], Awaitable[None]]

@@ -33,8 +33,9 @@ from tests.outside_service import (
 from tests.scripted_service import free_port
 
 from kinfolk.kit import outside
+from kinfolk.kit.calls import LONGEST_PAUSE_SECONDS, Reply
 from kinfolk.kit.log import facts
-from kinfolk.kit.outside import LONGEST_PAUSE_SECONDS, Reply, know
+from kinfolk.kit.outside import know
 from kinfolk.kit.problems import BadGateway, GatewayTimeout
 
 

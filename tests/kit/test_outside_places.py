@@ -6,8 +6,9 @@ import pytest
 from tests.outside_service import GOOD, a_clock, answer, ask, outside_service, redirect
 
 from kinfolk.kit import outside
+from kinfolk.kit.calls import MOST_REDIRECTS, Reply
 from kinfolk.kit.ending import WrongSetting
-from kinfolk.kit.outside import MOST_REDIRECTS, Reply, know
+from kinfolk.kit.outside import know
 from kinfolk.kit.problems import BadGateway
 
 

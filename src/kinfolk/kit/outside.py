@@ -5,86 +5,22 @@
     there = reply.document(Clock)
 
 `know(timezone="https://…")` says where each service is, once a process. Certificates are always verified, and no
-variable of the environment (a proxy, a .netrc) has a say in where a call goes.
+variable of the environment (a proxy, a .netrc) has a say in where a call goes. What calls is `kit/calls.py`, loaded
+where there is somebody to call, for its libraries take up 3 MB.
 """
 
-import asyncio
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from time import perf_counter
-from typing import Any, NoReturn, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-import stamina
-from stamina.instrumentation import set_on_retry_hooks
+if TYPE_CHECKING:
+    import httpx
 
-from kinfolk import __version__
-from kinfolk.kit import problems, telemetry
-from kinfolk.kit.documents import FAULTS, decoded
-from kinfolk.kit.ending import WrongSetting
-from kinfolk.kit.log import note, request_id
-from kinfolk.kit.metrics import outside_metrics
-
-sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # its command line, which takes up 3.5 MB
-import httpx  # noqa: E402
-
-T = TypeVar("T")
-OnRequest = Callable[[httpx.Request], Awaitable[None]]
-OnResponse = Callable[[httpx.Response], Awaitable[None]]
-
-REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})  # idempotent: RFC 9110, 9.2.2
-BUSY = frozenset({429, 502, 503, 504})
-LONGEST_PAUSE_SECONDS = 2.0
-MOST_REDIRECTS = 5
-MOST_CONNECTIONS = 20
-NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
-set_on_retry_hooks([])  # its own would log the arguments of a call, which may be personal data
-
-
-class _Failed(Exception):  # noqa: N818  # not an error yet: the next attempt may do
-    """One attempt failed; `again` says whether another may be made, or after how many seconds."""
-
-    def __init__(self, problem: type[problems.Problem], reason: str, again: float | bool = False) -> None:
-        super().__init__(reason)
-        self.problem = problem
-        self.again = again
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a service answered: a status of 2xx, or one that the caller expects."""
-
-    service: str
-    status: int
-    headers: httpx.Headers
-    body: bytes
-
-    def document(self, shape: type[T]) -> T:
-        """The body as JSON in a shape; what the shape does not know is passed over. Raises BadGateway."""
-        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        try:
-            if media_type != "application/json" and not media_type.endswith("+json"):
-                self.refuse(f"{media_type or 'no media type'} is not JSON")
-            value: T = decoded(self.body, shape)
-        except FAULTS as error:
-            self.refuse(str(error))
-        return value
-
-    def refuse(self, reason: str) -> NoReturn:
-        """What was answered makes no sense to whoever asked: the reason goes to the log. Raises BadGateway."""
-        note(**{f"{self.service}_failure": reason})
-        raise problems.BadGateway(service=self.service)
+    from kinfolk.kit.calls import Caller, OnRequest, OnResponse, Reply
 
 
 class Outside:
-    """An outside service, and the one client that a process has of it."""
+    """An outside service, of which a process has one client."""
 
     def __init__(
         self,
@@ -93,25 +29,23 @@ class Outside:
         limit_seconds: float = 5.0,
         limit_bytes: int = 1_048_576,
         attempts: int = 3,
-        on_request: Sequence[OnRequest] = (),
-        on_response: Sequence[OnResponse] = (),
+        on_request: "Sequence[OnRequest]" = (),
+        on_response: "Sequence[OnResponse]" = (),
     ) -> None:
         """`limit_seconds` bounds a call with all its attempts, `limit_bytes` the body of an answer."""
         self.name = name
         self.limit_seconds = limit_seconds
         self.limit_bytes = limit_bytes
         self.attempts = attempts
-        self.hooks: dict[str, list[Callable[..., Any]]] = {
-            "request": [_say_who_asks, *on_request],
-            "response": list(on_response),
-        }
+        self.on_request = on_request
+        self.on_response = on_response
 
     @property
     def is_known(self) -> bool:
         """Is there an address for it?"""
         return self.name in _addresses
 
-    async def get(self, *path: str, query: Mapping[str, str] | None = None, expects: Sequence[int] = ()) -> Reply:
+    async def get(self, *path: str, query: Mapping[str, str] | None = None, expects: Sequence[int] = ()) -> "Reply":
         """As `send`."""
         return await self.send("GET", *path, query=query, expects=expects)
 
@@ -122,75 +56,34 @@ class Outside:
         query: Mapping[str, str] | None = None,
         document: Any = None,
         expects: Sequence[int] = (),
-    ) -> Reply:
+    ) -> "Reply":
         """Call the service, with a `document` as JSON; `path` are the parts below its address.
 
         Another attempt is made where it does no harm: for idempotent methods, and where nothing has arrived. `expects`
         are statuses beyond 2xx that mean something to the caller. Raises GatewayTimeout where the service did not
         answer, BadGateway where it answered nonsense, ValueError for a part that could lead to another path.
         """
-        url = _addresses[self.name]
-        below = "".join(f"/{_quoted(part)}" for part in path)
-        url = url.copy_with(raw_path=url.raw_path.rstrip(b"/") + below.encode() or b"/")
-        request = _client(self).build_request(
-            method,
-            url,
-            params=query,
-            content=None if document is None else msgspec.json.encode(document),
-            headers=None if document is None else {"content-type": "application/json"},
-        )
-        with _Call(self.name) as call:
-            async with asyncio.timeout(self.limit_seconds):
-                async for attempt in stamina.retry_context(
-                    on=_again, attempts=self.attempts, timeout=None, wait_initial=0.1, wait_max=1.0, wait_jitter=0.2
-                ):
-                    with attempt:
-                        call.attempts += 1
-                        return await self._attempt(request, expects)
-        raise AssertionError("unreachable: an attempt returns or raises")  # pragma: no cover  # for the type checker
+        address = _addresses[self.name]
+        return await self._caller().send(method, address, *path, query=query, document=document, expects=expects)
 
-    async def _attempt(self, request: httpx.Request, expects: Sequence[int]) -> Reply:
-        is_repeatable = request.method in REPEATABLE
-        try:
-            response = await self._arrived(request)
-            try:
-                if not response.is_success and response.status_code not in expects:
-                    raise _refusal(response, is_repeatable)
-                return Reply(self.name, response.status_code, response.headers, await self._body(response))
-            finally:
-                await response.aclose()
-        except httpx.TransportError as error:
-            raise _broken(error, is_repeatable) from error
+    def _caller(self) -> "Caller":
+        from kinfolk.kit.calls import Caller
 
-    async def _arrived(self, request: httpx.Request) -> httpx.Response:
-        """The answer without its body; redirects are followed as long as they stay with this service."""
-        for _ in range(MOST_REDIRECTS + 1):
-            response = await _client(self).send(request, stream=True)
-            following = response.next_request
-            if following is None:
-                return response
-            await response.aclose()
-            if request.method not in {"GET", "HEAD"} or _origin(following.url) != _origin(request.url):
-                raise _Failed(problems.BadGateway, f"a redirect to {following.url.host}")
-            request = following
-        raise _Failed(problems.BadGateway, f"more than {MOST_REDIRECTS} redirects")
-
-    async def _body(self, response: httpx.Response) -> bytes:
-        """Never holds more than the limit; nothing is unpacked, for we ask for nothing packed."""
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise _Failed(problems.BadGateway, "packed, though we do not unpack")
-        pieces = []
-        left = self.limit_bytes
-        async for piece in response.aiter_raw():
-            left -= len(piece)
-            if left < 0:
-                raise _Failed(problems.BadGateway, f"more than {self.limit_bytes} bytes")
-            pieces.append(piece)
-        return b"".join(pieces)
+        caller = _callers.get(self)
+        if caller is None:
+            caller = _callers[self] = Caller(
+                self.name,
+                limit_seconds=self.limit_seconds,
+                limit_bytes=self.limit_bytes,
+                attempts=self.attempts,
+                on_request=self.on_request,
+                on_response=self.on_response,
+            )
+        return caller
 
 
-_addresses: dict[str, httpx.URL] = {}
-_clients: dict[Outside, httpx.AsyncClient] = {}
+_addresses: "dict[str, httpx.URL]" = {}
+_callers: "dict[Outside, Caller]" = {}
 
 
 def know(**addresses: str | None) -> None:
@@ -198,7 +91,9 @@ def know(**addresses: str | None) -> None:
     for name, address in addresses.items():
         _addresses.pop(name, None)
         if address is not None:
-            _addresses[name] = _address(name, address)
+            from kinfolk.kit.calls import address_of
+
+            _addresses[name] = address_of(name, address)
 
 
 @asynccontextmanager
@@ -207,121 +102,5 @@ async def connections() -> AsyncIterator[None]:
     try:
         yield
     finally:
-        while _clients:
-            await _clients.popitem()[1].aclose()
-
-
-def _address(name: str, address: str) -> httpx.URL:
-    try:
-        url = httpx.URL(address)
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if url.scheme not in {"http", "https"} or not url.host or url.query or url.fragment:
-        raise WrongSetting(f"--{name}-url must look like https://host/path")  # not quoted: it may hold a password
-    return url
-
-
-def _client(service: Outside) -> httpx.AsyncClient:
-    client = _clients.get(service)
-    if client is None:
-        trusted = httpx.create_ssl_context(trust_env=False)
-        trusted.load_default_certs()  # beside certifi's, those of the machine: a company may have its own
-        client = _clients[service] = httpx.AsyncClient(
-            verify=trusted,
-            trust_env=False,
-            timeout=service.limit_seconds,
-            limits=httpx.Limits(max_connections=MOST_CONNECTIONS),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # one caller's must not go with another's
-            headers={
-                "user-agent": f"kinfolk/{__version__}",
-                "accept": "application/json",
-                "accept-encoding": "identity",
-            },
-            event_hooks=service.hooks,
-        )
-    return client
-
-
-async def _say_who_asks(request: httpx.Request) -> None:
-    if (number := request_id()) is not None:
-        request.headers["x-request-id"] = number
-    if (span := telemetry.traceparent()) is not None:
-        request.headers["traceparent"] = span
-
-
-def _quoted(part: str) -> str:
-    if part in {"", "."} or ".." in part or "/" in part:
-        raise ValueError(f"{part!r} cannot be one part of a path")
-    return quote(part, safe="")
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
-
-
-def _refusal(response: httpx.Response, is_repeatable: bool) -> _Failed:
-    """What a status means that is neither right nor expected."""
-    status = response.status_code
-    again: float | bool = status in BUSY and (is_repeatable or status == 429)
-    if again and (asked := _asked_pause_seconds(response)) is not None:
-        again = asked if asked <= LONGEST_PAUSE_SECONDS else False  # to come earlier than asked would be rude
-    return _Failed(problems.BadGateway, f"status {status}", again)
-
-
-def _asked_pause_seconds(response: httpx.Response) -> float | None:
-    """Retry-After (RFC 9110, 10.2.3), where it can be read."""
-    given = response.headers.get("retry-after", "")
-    try:
-        if given.isdigit():
-            return float(given)
-        return max(0.0, (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # no date; or one without a zone
-        return None
-
-
-def _broken(error: httpx.TransportError, is_repeatable: bool) -> _Failed:
-    """What it means that a connection was not made, or broke."""
-    reason = f"{type(error).__name__}: {error}"
-    if "[SSL" in reason:  # a wrong certificate: whoever is there is not the service
-        return _Failed(problems.BadGateway, reason)
-    is_nonsense = isinstance(error, httpx.RemoteProtocolError) and "without sending a response" not in reason
-    problem = problems.BadGateway if is_nonsense else problems.GatewayTimeout
-    return _Failed(problem, reason, is_repeatable or isinstance(error, NEVER_CONNECTED))
-
-
-def _again(error: Exception) -> float | bool:
-    return isinstance(error, _Failed) and error.again
-
-
-class _Call:
-    """One call with all its attempts: its facts for the log and the metrics, and what its failure is called."""
-
-    def __init__(self, service: str) -> None:
-        self.service = service
-        self.attempts = 0
-
-    def __enter__(self) -> "_Call":
-        self._begun = perf_counter()
-        self._span = telemetry.begin(self.service, "client")
-        self._span.__enter__()
-        return self
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        seconds = perf_counter() - self._begun
-        facts: dict[str, Any] = {f"{self.service}_ms": seconds * 1_000, f"{self.service}_attempts": self.attempts}
-        problem: type[problems.Problem] | None = None
-        if isinstance(error, _Failed):
-            problem = error.problem
-            facts[f"{self.service}_failure"] = str(error)
-        elif isinstance(error, TimeoutError):
-            problem = problems.GatewayTimeout
-            facts[f"{self.service}_failure"] = "no answer in time"
-        note(**facts)
-        outcome = "broken" if error else "answered"
-        if problem is not None:
-            outcome = problem.kind()
-        outside_metrics().count(self.service, outcome, seconds)
-        self._span.__exit__()
-        self._span.end({"attempts": self.attempts, "outcome": outcome}, error)
-        if problem is not None:
-            raise problem(service=self.service) from error
+        while _callers:
+            await _callers.popitem()[1].close()

@@ -11,6 +11,7 @@ import os
 import selectors
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -268,6 +269,7 @@ class Supervisor:
 
 def _settle_memory() -> None:
     """What is loaded now stays, and is shared by all children: give back the rest, and let no collection touch it."""
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # with the first one OpenSSL fills 3 MB, as each child's would to connect
     gc.collect()
     if sys.platform == "linux":  # pragma: no branch  # elsewhere nobody can ask for it
         with suppress(AttributeError):  # the C library is not GNU's

@@ -6,6 +6,7 @@ from typing import Any, ParamSpec
 
 import msgspec
 from litestar import HttpMethod, Litestar, Router, route
+from litestar.config.app import AppConfig
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler
@@ -41,11 +42,18 @@ V1_0 = "/api/v1.0"
 
 
 class _Framework(Litestar):
-    """Without plugins for the shapes of other libraries: where pydantic is installed, its own would take up 14 MB."""
+    """Without plugins for the shapes of other libraries: where pydantic is installed, its own would take up 14 MB.
+
+    And without looking for OpenTelemetry, whose spans `kit/telemetry.py` makes.
+    """
 
     @staticmethod
     def _get_default_plugins(plugins: list[Any]) -> list[Any]:
         return [*plugins, MsgspecDIPlugin()]
+
+    @staticmethod
+    def _patch_opentelemetry_middleware(config: AppConfig) -> AppConfig:
+        return config
 
 
 def framework(
