@@ -14,7 +14,7 @@ from shutil import rmtree
 
 import msgspec
 
-from bench import flows, growth, large_documents, report
+from bench import contacts, flows, growth, large_documents, report
 from bench.chart import as_svg
 from bench.client import Connection, ask_together
 from bench.layers import PATH, REQUESTS_A_BATCH
@@ -89,11 +89,13 @@ def _operations(wanted: argparse.Namespace, folder: Path) -> tuple[dict[str, str
         url, pid = stack.enter_context(kinfolk_api(pg_url, folder / "api.log"))
         results = _beside_limits(wanted, folder, document, pg_url, url, {"API": pid, "database": pg_pid})
         results.append(health)
+        watched = {"API": [pid], "database": [pg_pid]}
+        results += [_result(each, wanted.rounds, watched, Memory(pid)) for each in contacts.experiments(url)]
         if wanted.imports:
             _say(f"{wanted.imports:,} imports in a database of their own")
             few = stack.enter_context(closing(Service(f"{OURS}, among few", url, document)))
             many, other_pid = stack.enter_context(growth.grown_service(pg_url, folder, document, wanted.imports))
-            watched = {"API": [pid, other_pid], "database": [pg_pid]}
+            watched["API"].append(other_pid)
             for experiment in growth.experiments(few, many, f"{wanted.citizens:,}", wanted.imports):
                 results.append(_result(experiment, wanted.rounds, watched, Memory(other_pid)))
     return machine, megabytes, results

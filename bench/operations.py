@@ -26,10 +26,10 @@ OURS, OTHER = "Kinfolk", "the other"
 
 @dataclass(frozen=True)
 class Comparison:
-    """`subject` beside `limit`, both names of contenders, by their medians or by their p99."""
+    """`subject` beside `limit`, both names of contenders, by their medians or by their p99; or by itself."""
 
     subject: str
-    limit: str
+    limit: str | None
     bar: Bar | None = None
     is_by_p99: bool = False
 

@@ -173,15 +173,16 @@ def write_between_marks(page: Path, text: str, marks: tuple[str, str] = (BEGIN, 
 
 
 def _row(result: Result, comparison: Comparison) -> Row:
-    subject, limit = result.of(comparison.subject), result.of(comparison.limit)
+    subject, beside = result.of(comparison.subject), comparison.limit or ""
+    limit = result.of(beside) if beside else None
     form = comparison.subject.partition(", ")[2]
     what = f"{result.name}, {form}" if form else result.name
     if comparison.is_by_p99:
-        return Row(f"{what}, p99", "ms", subject.p99_ms, None, limit.name, limit.p99_ms, comparison.bar)
+        return Row(f"{what}, p99", "ms", subject.p99_ms, None, beside, limit and limit.p99_ms, comparison.bar)
     if subject.is_batch:
-        rates = [1_000 / each for each in (subject.median_ms, subject.p95_ms, limit.median_ms)]
-        return Row(what, "/s", rates[0], rates[1], limit.name, rates[2], comparison.bar)
-    return Row(what, "ms", subject.median_ms, subject.p95_ms, limit.name, limit.median_ms, comparison.bar)
+        measured, slow = 1_000 / subject.median_ms, 1_000 / subject.p95_ms
+        return Row(what, "/s", measured, slow, beside, limit and 1_000 / limit.median_ms, comparison.bar)
+    return Row(what, "ms", subject.median_ms, subject.p95_ms, beside, limit and limit.median_ms, comparison.bar)
 
 
 def _cells(row: Row) -> list[str]:
