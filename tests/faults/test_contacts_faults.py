@@ -4,87 +4,56 @@ import asyncio
 import json
 import random
 import signal
-import subprocess
-import sys
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from tests.faults import contact_writers
 from tests.modules.contacts.entries import add, an_entry
-from tests.postgres_places import REPOSITORY
 from tests.running import Service
 
 from kinfolk.modules.contacts.contacts import WHOLE
 from kinfolk.modules.contacts.file_store import FileStore
 
 ROUNDS = 12
-FILES = 100
 WRITTEN_A_ROUND = 120
 BURSTS = 150
-
-WRITERS = """
-import asyncio, os, random, sys
-from pathlib import Path
-from kinfolk.modules.contacts.contacts import Entry, NewContact
-from kinfolk.modules.contacts.file_store import FileStore
-
-folder, base = Path(sys.argv[1]), int(sys.argv[2])
-store = FileStore(folder)
-store.open()
-counts = {f"{number:032x}": base for number in range(100)}
-
-def say(contact_id):
-    os.write(1, f"{contact_id} {counts[contact_id]}\\n".encode())
-
-async def write(seed):
-    chosen = random.Random(seed)
-    while True:
-        contact_id = f"{chosen.randrange(100):032x}"
-        async with locks[contact_id]:
-            counts[contact_id] += 1
-            entry = Entry(full_name=f"{counts[contact_id]} " + "x" * chosen.choice((1, 3_000, 60_000)))
-            await store.replace(contact_id, entry, lambda tag: None)
-            say(contact_id)
-
-async def main():
-    global locks
-    locks = {contact_id: asyncio.Lock() for contact_id in counts}
-    if base == 0:
-        await store.add([NewContact(contact_id, Entry(full_name="0 ")) for contact_id in counts])
-    await asyncio.gather(*map(write, range(32)))
-
-asyncio.run(main())
-"""
 
 
 async def test_killed_while_32_write(tmp_path: Path) -> None:
     """What was answered is there, or something later; every file is whole; the list answers, and no rubbish stays."""
-    last: dict[str, int] = defaultdict(int)
+    forked = get_context("forkserver")
+    forked.set_forkserver_preload([contact_writers.__name__])
+    last = dict.fromkeys(contact_writers.IDS, 0)
     for number in range(ROUNDS):
-        command = [sys.executable, "-c", WRITERS, str(tmp_path), str(number * 1_000_000)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY / "src", text=True) as writers:
-            assert writers.stdout is not None
-            answered = [writers.stdout.readline() for _ in range(WRITTEN_A_ROUND)]
-            writers.kill()
-            answered += writers.stdout.readlines()
-        assert writers.returncode == -signal.SIGKILL
-        for line in answered:
-            contact_id, count = line.split()
-            last[contact_id] = max(last[contact_id], int(count))
+        hears, tells = forked.Pipe(duplex=False)
+        writers = forked.Process(target=contact_writers.write, args=(tmp_path, number * 1_000_000, tells))
+        writers.start()
+        tells.close()
+        answered = [hears.recv() for _ in range(WRITTEN_A_ROUND)]
+        writers.kill()
+        with suppress(EOFError):
+            while True:
+                answered.append(hears.recv())
+        writers.join()
+        assert writers.exitcode == -signal.SIGKILL
+        for contact_id, count in answered:
+            last[contact_id] = max(last[contact_id], count)
         store = FileStore(tmp_path)
         store.open()
         _, rows = await store.list_page(WHOLE)
-        assert len(rows) == FILES
+        assert [contact_id for contact_id, _ in rows] == contact_writers.IDS
         for contact_id, document in rows:
             count, _, rest = json.loads(document)["full_name"].partition(" ")
             assert int(count) >= last[contact_id], "an answered change is lost"
-            assert len(rest) in {0, 1, 3_000, 60_000}
+            assert len(rest) in {0, *contact_writers.SIZES}
         left = [path.name for path in tmp_path.iterdir() if path.suffix != ".json"]
         assert left == [".locks"]
-    assert len(last) > FILES // 2, "too few wrote: this shows nothing"
+    assert sum(count > 0 for count in last.values()) > len(last) // 2, "too few wrote: this shows nothing"
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from tests.modules.contacts.entries import FACES, NOBODY, WHOLE, add, an_entry, 
 
 pytestmark = pytest.mark.usefixtures("store")
 
+NAME = "x" * (1_048_576 - 17)
+LARGEST = json.dumps({"full_name": NAME}, separators=(",", ":")).encode()
 INVALID, MALFORMED = "invalid-document", "malformed-json"
 
 
@@ -190,7 +192,11 @@ async def test_a_search_looks_at_names_emails_and_towns(client: httpx.AsyncClien
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=x", "limit=1&limit=2", "after=x", f"after={NOBODY}0", "q=%00", f"q={'x' * 201}", "p=1"]
+    "query",
+    [
+        *("limit=0", "limit=x", "limit=1&limit=2", f"limit={2**31}", f"limit={2**63}"),
+        *("after=x", f"after={NOBODY}0", f"after={NOBODY}%0A", "after=%0A", "q=%00", f"q={'x' * 201}", "p=1"),
+    ],
 )
 async def test_a_query_that_cannot_be(client: httpx.AsyncClient, query: str) -> None:
     status, kind, pointers = refusal(await client.get(f"/addresses?{query}"))
@@ -272,16 +278,12 @@ async def test_an_id_that_cannot_be_is_nobodys(client: httpx.AsyncClient, contac
         assert refusal(answer)[:2] == (404, "no-such-contact")
 
 
-async def test_bodies_are_unpacked_and_bounded(client: httpx.AsyncClient) -> None:
-    packed = {"content-encoding": "gzip"}
-    largest = json.dumps({"full_name": "x" * (1_048_576 - 17)}, separators=(",", ":")).encode()
-    assert len(largest) == 1_048_576 - 1
-    for right in (largest, largest + b" "):
-        assert (await client.post("/addresses", content=gzip.compress(right), headers=packed)).status_code == 201
-        assert (await client.post("/addresses", content=right)).status_code == 201
-    for wrong, headers in ((largest + b"  ", {}), (gzip.compress(largest + b"  "), packed)):
-        assert refusal(await client.post("/addresses", content=wrong, headers=headers))[:2] == (413, "body-too-large")
-    cards = {"content-type": "text/vcard"}
-    for wrong, headers in ((b" " * 16_777_217, cards), (gzip.compress(b" " * 16_777_217), cards | packed)):
-        assert refusal(await client.post("/addresses", content=wrong, headers=headers))[:2] == (413, "body-too-large")
-    assert refusal(await client.post("/addresses", content=b" " * 16_777_216, headers=cards))[0] == 400
+async def test_the_largest_body_is_kept(client: httpx.AsyncClient) -> None:
+    for right in (LARGEST, LARGEST + b" "):
+        packed = gzip.compress(right, 1)
+        for answer in (
+            await client.post("/addresses", content=right),
+            await client.post("/addresses", content=packed, headers={"content-encoding": "gzip"}),
+        ):
+            assert answer.status_code == 201
+            assert (await client.get(answer.headers["location"])).json()["full_name"] == NAME

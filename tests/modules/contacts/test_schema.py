@@ -17,7 +17,7 @@ from tests.postgres_places import REPOSITORY
 
 from kinfolk.kit.documents import read_json
 from kinfolk.kit.problems import InvalidDocument
-from kinfolk.modules.contacts.contacts import Entry
+from kinfolk.modules.contacts.contacts import LONGEST_EMAIL, Entry
 from kinfolk.modules.contacts.schema import SCHEMA
 
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.json"))
@@ -63,6 +63,13 @@ def test_what_fits_is_taken_and_stays_the_same(document: Any) -> None:
     assert VALIDATOR.is_valid(document)
     entry = read_json(json.dumps(document).encode(), Entry)
     assert msgspec.to_builtins(entry) == document
+
+
+@pytest.mark.parametrize("size", [LONGEST_EMAIL, LONGEST_EMAIL + 1])
+def test_both_agree_on_a_long_address(size: int) -> None:
+    address = ("anna@" + ("x" * 63 + ".") * 3).ljust(size - 3, "x") + ".de"
+    document = {"full_name": "Anna", "emails": [{"kind": "home", "email": address}]}
+    assert VALIDATOR.is_valid(document) == is_taken(document) == (size == LONGEST_EMAIL)
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,18 +1,21 @@
 """Rules of vCards: lines, and entries that come back whatever they hold."""
 
 import json
+from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from tests.modules.contacts.made_up import documents
 
 from kinfolk.kit.documents import read_json
 from kinfolk.modules.contacts.card_files import id_of, read_cards, uid_of
 from kinfolk.modules.contacts.card_lines import LineError, Property, folded, read_line, unfolded, written_line
-from kinfolk.modules.contacts.contacts import Entry, NewContact
-from kinfolk.modules.contacts.vcard import card_of, item_of, parts_of
+from kinfolk.modules.contacts.contacts import Entry, NewContact, Refused
+from kinfolk.modules.contacts.vcard import card_of, parts_of, told_by
 
 ID = "0" * 31 + "1"
 
@@ -25,6 +28,86 @@ def test_an_entry_comes_back_from_its_card(document: Any) -> None:
     assert isinstance(read, NewContact), read
     assert (read.contact_id, read.entry) == (ID, entry)
     assert card_of(entry, uid_of(ID), read.card) == card_of(read.entry, uid_of(ID), read.card)
+
+
+@settings(max_examples=60, deadline=None)
+@given(documents(), documents(), st.randoms(use_true_random=False))
+def test_what_replaced_an_entry_comes_back_in_its_order(first: Any, second: Any, chosen: Random) -> None:
+    """However much of the card that the first came with still holds."""
+    for field in ("addresses", "phone_numbers", "fax_numbers", "emails"):
+        both = [*first[field], *second[field], *first[field]]
+        second[field] = chosen.sample(both, chosen.randint(0, len(both)))
+    entries = [read_json(json.dumps(document).encode(), Entry) for document in (first, second)]
+    (came,) = read_cards(card_of(entries[0], uid_of(ID), None))
+    assert isinstance(came, NewContact)
+    (back,) = read_cards(card_of(entries[1], uid_of(ID), came.card))
+    assert isinstance(back, NewContact)
+    assert (back.contact_id, back.entry) == (ID, entries[1])
+
+
+NAMES = ("FN", "N", "ORG", "ADR", "TEL", "EMAIL", "UID", "PHOTO", "NOTE", "a.TEL", "a.X-ABLABEL", "X-A")
+PARAMS = (
+    *("", "", ";TYPE=home", ";TYPE=fax", ";WORK", ";PREF=1", ';A="x;y"', ";X-JSON=text", ";X-JSON=pincode,city"),
+    *(";X-JSON=unit-number", ";X-PARTS=44-x-1", ";X-PARTS=44--1", ";ENCODING=b", ";ENCODING=QUOTED-PRINTABLE"),
+)
+BITS = (
+    *(";", ";;", ",", "\\", "\\n", "\\,", ":", " ", "+44", "+44x1", "+441", "1134960001", "0", "-1", "4.5", "1e999"),
+    *("9" * 4_301, "null", "true", '"', '"s"', "[" * 3_000, "{}", "=41", "=", "=00", "QUJD", "a@example.com", "tel:"),
+    *("Дом", "\u0301", "\u00b2", "\u0664"),
+)
+LINES = st.builds(
+    "{}{}:{}".format,
+    st.sampled_from(NAMES),
+    st.sampled_from(PARAMS),
+    st.lists(st.sampled_from(BITS), max_size=14).map("".join),
+)
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.lists(LINES, max_size=5))
+def test_whatever_a_card_says_it_is_refused_or_comes_back(lines: list[str]) -> None:
+    (came,) = read_cards("\n".join(["BEGIN:VCARD", "VERSION:4.0", "FN:Anna", *lines, "END:VCARD"]).encode())
+    if isinstance(came, Refused):
+        assert came.errors
+        return
+    written = card_of(came.entry, uid_of(came.contact_id), came.card)
+    (back,) = read_cards(written)
+    assert isinstance(back, NewContact), back
+    assert (back.contact_id, back.entry) == (came.contact_id, came.entry)
+    assert card_of(back.entry, uid_of(ID), back.card) == written
+
+
+TRAPS = {
+    "nested": "FN;X-JSON=text:" + "[" * 3_000,
+    "a nested part": "ADR;X-JSON=pincode:;;s;;;" + "[" * 3_000 + ";L",
+    "no number": "ADR:;;s;;;1;L;;1e999;;;x",
+    "a long number": "ADR:;;s;;;1;L;;" + "9" * 4_301 + ";;;x",
+    "a number told to be JSON": "ADR;X-JSON=unit-number:;;s;;;1;L;;4;;;x",
+    "letters for an area": "TEL;X-PARTS=44-x-1134960001:+44x1134960001",
+    "what is a digit elsewhere": "TEL;X-PARTS=44-²-1:tel:+44²1",
+    "a longer number": f"TEL;X-PARTS={'1' * 4_301}--1:+{'1' * 4_302}",
+}
+
+
+@pytest.mark.parametrize("line", TRAPS.values(), ids=TRAPS)
+def test_what_is_told_of_a_value_may_be_a_lie(line: str) -> None:
+    (came,) = read_cards("\n".join(["BEGIN:VCARD", "VERSION:4.0", "FN:Anna", line, "END:VCARD"]).encode())
+    assert isinstance(came, NewContact)
+    assert line in card_of(came.entry, uid_of(ID), came.card).decode().replace("\r\n ", "")
+
+
+def test_what_is_said_of_a_line_goes_with_the_last_of_its_group() -> None:
+    lines = ["a.EMAIL;TYPE=home:a@example.com", "a.TEL;TYPE=home:+441134960001", "a.X-ABLABEL:boat", "b.X-ABLABEL:car"]
+    (came,) = read_cards("\n".join(["BEGIN:VCARD", "VERSION:4.0", "FN:Anna", *lines, "END:VCARD"]).encode())
+    assert isinstance(came, NewContact)
+    for numbers, emails, stay in (
+        (came.entry.phone_numbers, [], [lines[1], lines[2], lines[3]]),
+        ([], came.entry.emails, [lines[0], lines[2], lines[3]]),
+        ([], [], [lines[3]]),
+    ):
+        entry = structs.replace(came.entry, phone_numbers=numbers, emails=emails)
+        written = card_of(entry, uid_of(ID), came.card).decode().split("\r\n")
+        assert written == ["BEGIN:VCARD", "VERSION:4.0", "FN:Anna", *stay, f"UID:{uid_of(ID)}", "END:VCARD", ""]
 
 
 @settings(max_examples=80, deadline=None)
@@ -124,12 +207,8 @@ def test_parts_that_are_not_the_number_are_not_believed(told: str) -> None:
 def test_an_address_is_held_where_it_has_all_that_it_needs(
     value: str, params: Any, held: dict[str, Any] | None
 ) -> None:
-    item = item_of("addresses", Property("ADR", value, params))
-    if held is None:
-        assert item is None
-    else:
-        assert parts_of(Property("ADR", value, params)) == {"kind": "home"} | held
-        assert item is not None
+    told = told_by(Property("ADR", value, params))
+    assert (told and msgspec.to_builtins(told)) == (held and ("addresses", {"kind": "home"} | held))
 
 
 def test_ids_of_cards() -> None:

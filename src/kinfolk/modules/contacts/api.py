@@ -12,6 +12,7 @@ from kinfolk.kit.http.bodies import UNREADABLE, NoRoom, TooManyUploads
 from kinfolk.modules.contacts.cards import LARGEST_FILE_BYTES, CardsTaken, find_card, take_cards
 from kinfolk.modules.contacts.contacts import (
     CONTACT_ID,
+    LARGEST_ENTRY_BYTES,
     Entry,
     InvalidCard,
     MalformedCards,
@@ -86,7 +87,7 @@ async def post_contact(request: Request) -> Answer:
     """
     if _media_type(request) in CARDS:
         return await _post_cards(request)
-    new = NewContact(uuid4().hex, await request.document(Entry))
+    new = NewContact(uuid4().hex, await request.document(Entry, LARGEST_ENTRY_BYTES))
     await _store(request).add([new])
     return _added(request, new.contact_id)
 
@@ -127,7 +128,7 @@ async def get_contact(request: Request) -> Answer:
 async def put_contact(request: Request) -> Answer:
     """Put another entry in place of one; this never adds one."""
     contact_id = _id(request)
-    entry = await request.document(Entry)
+    entry = await request.document(Entry, LARGEST_ENTRY_BYTES)
     await _store(request).replace(contact_id, entry, lambda state: _require(request, state))
     return Answer(status=204)
 

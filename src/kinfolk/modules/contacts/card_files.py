@@ -17,8 +17,16 @@ from kinfolk.modules.contacts.card_lines import (
     words,
     written_line,
 )
-from kinfolk.modules.contacts.contacts import Entry, InvalidCard, MalformedCards, NewContact, Refused, TooManyCards
-from kinfolk.modules.contacts.vcard import Parts, field_of, item_of, parts_of, text_of
+from kinfolk.modules.contacts.contacts import (
+    LARGEST_ENTRY_BYTES,
+    Entry,
+    InvalidCard,
+    MalformedCards,
+    NewContact,
+    Refused,
+    TooManyCards,
+)
+from kinfolk.modules.contacts.vcard import Parts, text_of, told_by
 
 MOST_CARDS = 50_000
 NAMESPACE = UUID("6c1f2f0e-2b5a-4f53-9c59-0d3f7d1f6a55")
@@ -102,17 +110,20 @@ def _contact(lines: Sequence[str]) -> NewContact:
     document = _document(read)
     walk(document, Entry, places)
     places.raise_if_any(InvalidCard)
-    card = "\n".join(map(written_line, read))
-    return NewContact(_id(read), msgspec.convert(document, Entry), card)
+    entry = msgspec.convert(document, Entry)
+    if len(entry.document) > LARGEST_ENTRY_BYTES:
+        places.add([], f"as an entry it has more than {LARGEST_ENTRY_BYTES:,} bytes")
+        places.raise_if_any(InvalidCard)
+    return NewContact(_id(read), entry, "\n".join(map(written_line, read)))
 
 
 def _document(read: Sequence[Property]) -> Parts:
     """The entry as JSON has it, right or wrong; what an entry cannot hold is left to the card."""
     document: Parts = {"full_name": _full_name(read)}
     for one in read:
-        field = field_of(one)
-        if field is not None and item_of(field, one) is not None:
-            document.setdefault(field, []).append(parts_of(one))
+        if (told := told_by(one)) is not None:
+            field, item = told
+            document.setdefault(field, []).append(msgspec.to_builtins(item))
     return document
 
 

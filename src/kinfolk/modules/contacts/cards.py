@@ -12,8 +12,8 @@ from kinfolk.modules.contacts.contacts import Entry, NewContact, Refused
 from kinfolk.modules.contacts.stores import Store
 
 LARGEST_FILE_BYTES = 16_777_216
-READ_HERE_BYTES = 32_768  # which holds the event loop for some 20 ms
-WRITTEN_HERE_CHARACTERS = 65_536
+READ_HERE_BYTES = 32_768
+READ_HERE_LINES = 200  # which hold the event loop for some 20 ms
 ADDED_AT_ONCE = 500
 CODECS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "quoted-printable", "iso-8859-1", "windows-1252")
 
@@ -43,7 +43,8 @@ async def take_cards(store: Store, body: bytes) -> CardsTaken:
     """
     from kinfolk.modules.contacts.card_files import read_cards
 
-    found = read_cards(body) if len(body) <= READ_HERE_BYTES else await in_process(read_cards, body)
+    is_small = len(body) <= READ_HERE_BYTES and len(body.splitlines()) <= READ_HERE_LINES
+    found = read_cards(body) if is_small else await in_process(read_cards, body)
     new = [one for one in found if isinstance(one, NewContact)]
     taken = CardsTaken([], [], [one for one in found if isinstance(one, Refused)])
     for begin in range(0, len(new), ADDED_AT_ONCE):
@@ -60,6 +61,4 @@ async def find_card(store: Store, contact_id: str) -> tuple[bytes, str]:
 
     kept, card = await store.find_with_card(contact_id)
     entry = msgspec.json.decode(kept.document, type=Entry)
-    if len(card or "") + len(kept.document) > WRITTEN_HERE_CHARACTERS:
-        return await asyncio.to_thread(card_of, entry, uid_of(contact_id), card), kept.tag
-    return card_of(entry, uid_of(contact_id), card), kept.tag
+    return await asyncio.to_thread(card_of, entry, uid_of(contact_id), card), kept.tag

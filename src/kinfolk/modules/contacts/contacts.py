@@ -2,8 +2,8 @@
 
 import re
 import secrets
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, TypeAlias
 from unicodedata import normalize
 
 import msgspec
@@ -14,6 +14,12 @@ from kinfolk.kit import problems
 
 CONTACT_ID = re.compile(r"[0-9a-f]{32}")
 EVERYTHING = 2**31 - 1
+LARGEST_ENTRY_BYTES = 1_048_576
+LONGEST_EMAIL = 254  # RFC 5321, 4.5.3.1.3; and what judges addresses is quadratic in their length
+FOLDED_AT_ONCE = re.compile(r"\s+|\S{1,200}")
+
+May: TypeAlias = Callable[[str], None]
+"""Is given the tag of what now stands, and raises where that is not what the caller has seen."""
 
 
 class NoSuchContact(problems.NotFound):
@@ -48,7 +54,9 @@ def zero_fault(number: int) -> str | None:
 Kind = Literal["home", "work"]
 Words = Annotated[str, Meta(min_length=1)]
 Pincode = Annotated[int, Meta(extra={"rule": zero_fault}, extra_json_schema={"not": {"const": 0}})] | Words
-EmailAddress = Annotated[str, Meta(extra={"rule": email_fault}, extra_json_schema={"format": "email"})]
+EmailAddress = Annotated[
+    str, Meta(max_length=LONGEST_EMAIL, extra={"rule": email_fault}, extra_json_schema={"format": "email"})
+]
 
 
 class Address(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,17 +99,35 @@ class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fax_numbers: list[Phone] = []
     emails: list[Email] = []
 
+    @property
+    def document(self) -> bytes:
+        """As it is kept and answered."""
+        return msgspec.json.encode(self)
+
+    @property
+    def searched(self) -> str:
+        """Names, e-mails and towns, a line each, so that one text equals another whatever its case and its form."""
+        towns = [place for each in self.addresses for place in (each.locality, each.city) if isinstance(place, str)]
+        return "\n".join(map(_folded, [self.full_name, *(each.email for each in self.emails), *towns]))
+
 
 class Page(Struct, frozen=True, forbid_unknown_fields=True):
     """Which part of the address book."""
 
     limit: Annotated[int, Meta(ge=1, le=EVERYTHING, description="How many at the most.")] = EVERYTHING
-    after: Annotated[str, Meta(pattern="^([0-9a-f]{32})?$", description="The id of the last one already seen.")] = ""
+    after: Annotated[
+        str, Meta(pattern="^([0-9a-f]{32})?(?!\\n)$", description="The id of the last one already seen.")
+    ] = ""
     q: Annotated[str, Meta(max_length=200, description="Words, each of which a name, e-mail or town holds.")] = ""
 
     @property
     def is_whole(self) -> bool:
         return self == WHOLE
+
+    @property
+    def words(self) -> list[str]:
+        """What `Entry.searched` must hold, each of them."""
+        return _folded(self.q).split()
 
 
 WHOLE = Page()
@@ -134,21 +160,6 @@ def new_tag() -> str:
     return secrets.token_hex(8)
 
 
-def written(entry: Entry) -> bytes:
-    return msgspec.json.encode(entry)
-
-
-def searched(entry: Entry) -> str:
-    """Names, e-mails and towns, a line each, so that one text is equal to another whatever its case and its form."""
-    towns = [place for each in entry.addresses for place in (each.locality, each.city) if isinstance(place, str)]
-    return "\n".join(map(_folded, [entry.full_name, *(each.email for each in entry.emails), *towns]))
-
-
-def words_of(query: str) -> list[str]:
-    """What `searched` must hold, each of them."""
-    return _folded(query).split()
-
-
 def picked(found: Iterable[tuple[str, Any]], page: Page) -> tuple[list[tuple[str, Any]], str | None]:
     """Of what is found by `page` with one more than its limit: the page, and where the next one begins."""
     rows = list(found)
@@ -159,5 +170,8 @@ def picked(found: Iterable[tuple[str, Any]], page: Page) -> tuple[list[tuple[str
 
 
 def _folded(text: str) -> str:
-    """Unicode's caseless match of compatible forms (The Unicode Standard, D146), nearly."""
-    return normalize("NFKC", normalize("NFKC", text).casefold())
+    """Unicode's caseless match of compatible forms (The Unicode Standard, D146), nearly.
+
+    Word by word: to put the accents on one letter in order takes time quadratic in their number.
+    """
+    return "".join(normalize("NFKC", normalize("NFKC", word).casefold()) for word in FOLDED_AT_ONCE.findall(text))

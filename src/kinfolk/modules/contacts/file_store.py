@@ -25,21 +25,13 @@ import msgspec
 from kinfolk.kit import log, problems
 from kinfolk.kit.documents import FAULTS
 from kinfolk.kit.ending import Missing
-from kinfolk.modules.contacts.contacts import (
-    Entry,
-    Kept,
-    NewContact,
-    NoSuchContact,
-    Page,
-    searched,
-    words_of,
-    written,
-)
+from kinfolk.modules.contacts.contacts import Entry, Kept, May, NewContact, NoSuchContact, Page
 
 T = TypeVar("T")
 Stamps: TypeAlias = list[tuple[str, str]]
 
 THREADS = 16
+LARGEST_FILE_BYTES = 16_777_216
 OF_THIS_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO})
 """What is wrong with one file, and not with the disk."""
 NAME = re.compile(r"([0-9a-f]{32})\.(json|vcf)")
@@ -57,7 +49,7 @@ class FileStore:
         self._folder = folder
         self._locks = folder / ".locks"
         self._threads = ThreadPoolExecutor(THREADS, "contacts")  # a disk that hangs holds up nobody else's threads
-        self._skipped: set[str] = set()
+        self._skipped: dict[str, object] = {}
 
     def open(self) -> None:
         """See that there is a folder, and clear away what a process that was killed left unfinished. Raises Missing."""
@@ -94,16 +86,16 @@ class FileStore:
 
         return await self._aside(read)
 
-    async def replace(self, contact_id: str, entry: Entry, may: Callable[[str], None]) -> None:
+    async def replace(self, contact_id: str, entry: Entry, may: May) -> None:
         def replace() -> None:
             with self._lock(contact_id):
                 may(self._read(contact_id)[0].tag)
-                self._write(contact_id, "json", written(entry))
+                self._write(contact_id, "json", entry.document)
                 self._flush()
 
         await self._aside(replace)
 
-    async def remove(self, contact_id: str, may: Callable[[str], None]) -> None:
+    async def remove(self, contact_id: str, may: May) -> None:
         def remove() -> None:
             with self._lock(contact_id):
                 may(self._read(contact_id)[0].tag)
@@ -125,7 +117,7 @@ class FileStore:
 
     async def list_page(self, page: Page) -> tuple[str, list[tuple[str, bytes]]]:
         def read() -> tuple[str, list[tuple[str, bytes]]]:
-            words = words_of(page.q)
+            words = page.words
             stamps: Stamps = []
             rows: list[tuple[str, bytes]] = []
             for contact_id in self._ids():
@@ -137,7 +129,7 @@ class FileStore:
                     continue
                 stamps.append((contact_id, kept.tag))
                 if len(rows) <= page.limit and contact_id > page.after:
-                    text = searched(entry) if words else ""
+                    text = entry.searched if words else ""
                     if all(word in text for word in words):
                         rows.append((contact_id, kept.document))
             return _joint(stamps), rows
@@ -183,7 +175,10 @@ class FileStore:
         try:
             with open(path, "rb", opener=_opener) as file:  # Path.open takes no opener
                 stat = os.fstat(file.fileno())
-                entry = msgspec.json.decode(file.read(), type=Entry)
+                document = file.read(LARGEST_FILE_BYTES + 1)
+            if len(document) > LARGEST_FILE_BYTES:
+                raise msgspec.DecodeError(f"it has more than {LARGEST_FILE_BYTES:,} bytes")
+            entry = msgspec.json.decode(document, type=Entry)
         except FileNotFoundError:
             if not self._folder.is_dir():
                 raise
@@ -194,22 +189,26 @@ class FileStore:
         except FAULTS as fault:
             self._skip(path.name, str(fault))
         else:
-            self._skipped.discard(path.name)
-            return Kept(written(entry), _stamp(stat)), entry
+            self._skipped.pop(path.name, None)
+            return Kept(entry.document, _stamp(stat)), entry
         raise NoSuchContact
 
     def _skip(self, name: str, reason: str) -> None:
-        if name not in self._skipped:
-            self._skipped.add(name)
+        mine = object()
+        if self._skipped.setdefault(name, mine) is mine:  # one of several threads finds so
             log.write_line({"event": "file_skipped", "file": name, "reason": reason}, logging.WARNING)
 
     def _add(self, new: NewContact) -> bool:
         with self._lock(new.contact_id):
-            if self._path(new.contact_id).exists():
+            if os.path.lexists(self._path(new.contact_id)):  # also what leads nowhere is not ours to replace
                 return False
             if new.card is not None:
                 self._write(new.contact_id, "vcf", new.card.encode())
-            self._write(new.contact_id, "json", written(new.entry))
+            try:
+                self._write(new.contact_id, "json", new.entry.document)
+            except OSError:
+                self._path(new.contact_id, "vcf").unlink(missing_ok=True)
+                raise
         return True
 
     def _write(self, contact_id: str, kind: str, content: bytes) -> None:

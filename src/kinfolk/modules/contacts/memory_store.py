@@ -1,21 +1,10 @@
 """Contacts in memory: gone with the process. For tests; it looks closely at what it is given."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from kinfolk.modules.contacts.contacts import (
-    CONTACT_ID,
-    Entry,
-    Kept,
-    NewContact,
-    NoSuchContact,
-    Page,
-    new_tag,
-    searched,
-    words_of,
-    written,
-)
+from kinfolk.modules.contacts.contacts import CONTACT_ID, Entry, Kept, May, NewContact, NoSuchContact, Page, new_tag
 
 
 class MemoryStore:
@@ -35,12 +24,12 @@ class MemoryStore:
         kept, _, card = self._find(contact_id)
         return kept, card
 
-    async def replace(self, contact_id: str, entry: Entry, may: Callable[[str], None]) -> None:
+    async def replace(self, contact_id: str, entry: Entry, may: May) -> None:
         kept, _, card = self._find(contact_id)
         may(kept.tag)
         self._put(NewContact(contact_id, entry, card))
 
-    async def remove(self, contact_id: str, may: Callable[[str], None]) -> None:
+    async def remove(self, contact_id: str, may: May) -> None:
         may(self._find(contact_id)[0].tag)
         del self._contacts[contact_id]
         self._tag = new_tag()
@@ -49,7 +38,7 @@ class MemoryStore:
         return self._tag
 
     async def list_page(self, page: Page) -> tuple[str, list[tuple[str, bytes]]]:
-        words = words_of(page.q)
+        words = page.words
         rows = []
         for contact_id, (kept, text, _) in sorted(self._contacts.items()):
             if contact_id > page.after and all(word in text for word in words):
@@ -71,8 +60,8 @@ class MemoryStore:
         return True
 
     def _put(self, new: NewContact) -> None:
-        document = written(new.entry)
+        document = new.entry.document
         assert CONTACT_ID.fullmatch(new.contact_id), "an id is 32 hexadecimal digits"
         assert msgspec.json.decode(document, type=Entry) == new.entry, "an entry is the same once written and read"
-        self._contacts[new.contact_id] = (Kept(document, new_tag()), searched(new.entry), new.card)
+        self._contacts[new.contact_id] = (Kept(document, new_tag()), new.entry.searched, new.card)
         self._tag = new_tag()

@@ -1,21 +1,11 @@
 """Contacts in the database."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain, islice
 
 from kinfolk.kit.db import Connection, Database
-from kinfolk.modules.contacts.contacts import (
-    Entry,
-    Kept,
-    NewContact,
-    NoSuchContact,
-    Page,
-    new_tag,
-    searched,
-    words_of,
-    written,
-)
+from kinfolk.modules.contacts.contacts import Entry, Kept, May, NewContact, NoSuchContact, Page, new_tag
 from kinfolk.modules.contacts.statements import (
     ADDED,
     ALL,
@@ -53,18 +43,18 @@ class SqlStore:
         document, tag, card = row
         return Kept(document.encode(), tag), card
 
-    async def replace(self, contact_id: str, entry: Entry, may: Callable[[str], None]) -> None:
+    async def replace(self, contact_id: str, entry: Entry, may: May) -> None:
         async with self._db.transaction() as conn:
             await take_contact(conn, contact_id, may)
             await REPLACED.execute(
                 conn,
                 contact_id=contact_id,
-                document=written(entry).decode(),
-                searched=searched(entry),
+                document=entry.document.decode(),
+                searched=entry.searched,
                 new_tag=new_tag(),
             )
 
-    async def remove(self, contact_id: str, may: Callable[[str], None]) -> None:
+    async def remove(self, contact_id: str, may: May) -> None:
         async with self._db.transaction() as conn:
             await take_contact(conn, contact_id, may)
             await REMOVED.execute(conn, contact_id=contact_id)
@@ -84,8 +74,8 @@ async def add_contacts(conn: Connection, asked: Sequence[Sequence[NewContact]]) 
     rows = await ADDED.fetch(
         conn,
         contact_id=[one.contact_id for one in new],
-        document=[written(one.entry).decode() for one in new],
-        searched=[searched(one.entry) for one in new],
+        document=[one.entry.document.decode() for one in new],
+        searched=[one.entry.searched for one in new],
         tag=[new_tag() for _ in new],
         card=[one.card for one in new],
     )
@@ -105,7 +95,7 @@ async def find_tags(conn: Connection, asked: Sequence[None]) -> list[str]:
     return [await BOOK.fetchval(conn) or ""] * len(asked)
 
 
-async def take_contact(conn: Connection, contact_id: str, may: Callable[[str], None]) -> None:
+async def take_contact(conn: Connection, contact_id: str, may: May) -> None:
     """Take the book, and look at a contact, which from now on nobody else can change. Raises NoSuchContact."""
     await BOOK_TAKEN.execute(conn, tag=new_tag())
     tag = await TAG.fetchval(conn, contact_id=contact_id)
@@ -117,7 +107,7 @@ async def take_contact(conn: Connection, contact_id: str, may: Callable[[str], N
 async def list_contacts(conn: Connection, page: Page) -> tuple[str, list[tuple[str, bytes]]]:
     """In a snapshot, all of one moment."""
     (tag,) = await find_tags(conn, [None])
-    patterns = [f"%{LIKE_SIGNS.sub(ESCAPED, word)}%" for word in words_of(page.q)]
+    patterns = [f"%{LIKE_SIGNS.sub(ESCAPED, word)}%" for word in page.words]
     asked = {"after": page.after, "limit": page.limit + 1}
     rows = await (SEARCHED.fetch(conn, **asked, patterns=patterns) if patterns else ALL.fetch(conn, **asked))
     return tag, [(contact_id, document.encode()) for contact_id, document in rows]

@@ -3,17 +3,14 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from kinfolk.kit.db import Database
 from kinfolk.kit.ending import WrongSetting
-from kinfolk.modules.contacts.contacts import Entry, Kept, NewContact, Page
+from kinfolk.modules.contacts.contacts import Entry, Kept, May, NewContact, Page
 from kinfolk.modules.contacts.file_store import FileStore
 from kinfolk.modules.contacts.memory_store import MemoryStore
 from kinfolk.modules.contacts.sql_store import SqlStore
-
-May: TypeAlias = Callable[[str], None]
-"""Is given the tag of what now stands, and raises where that is not what the caller has seen."""
 
 
 class Store(Protocol):

@@ -6,13 +6,16 @@ and `X-PARTS` has the parts of a telephone number where a numbering plan would p
 """
 
 import re
+from collections import defaultdict, deque
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 import msgspec
 import phonenumbers
 from msgspec import UNSET
 
+from kinfolk.kit.documents import FAULTS
 from kinfolk.modules.contacts.card_lines import (
     Property,
     components,
@@ -28,6 +31,7 @@ from kinfolk.modules.contacts.contacts import Address, Email, Entry, Phone
 Parts: TypeAlias = dict[str, Any]
 Params: TypeAlias = dict[str, list[str]]
 Item: TypeAlias = Address | Phone | Email
+Told: TypeAlias = tuple[str, Item]
 
 # Where RFC 9554, 2.1 has what an address is made of.
 STREET = 2
@@ -43,16 +47,25 @@ COMPONENTS = {
     "locality": 15,
 }
 MOST_COMPONENTS = 18
-JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+PARTS = re.compile(r"([0-9]{1,4300})-([0-9]{0,4300})-([0-9]{1,4300})")  # longer than that Python reads no number
 CONTROL = re.compile(r"[\0-\x09\x0b-\x1f\x7f]")
 FIELDS = {"ADR": "addresses", "EMAIL": "emails", "TEL": "phone_numbers"}
+SHAPES: dict[str, type[Item]] = {"ADR": Address, "EMAIL": Email, "TEL": Phone}
 
 
-def field_of(read: Property) -> str | None:
-    """The array of an entry that this property belongs to, or None."""
-    if read.name == "TEL" and "fax" in read.types:
-        return "fax_numbers"
-    return FIELDS.get(read.name)
+def told_by(read: Property) -> Told | None:
+    """The array of an entry that a property belongs to, and what it tells there; None where an entry cannot hold it."""
+    field = "fax_numbers" if read.name == "TEL" and "fax" in read.types else FIELDS.get(read.name)
+    item = None if field is None else _item(read)
+    return None if field is None or item is None else (field, item)
+
+
+def _item(read: Property) -> Item | None:
+    parts = parts_of(read)
+    try:
+        return None if parts is None else msgspec.convert(parts, SHAPES[read.name])
+    except msgspec.ValidationError:
+        return None
 
 
 def parts_of(read: Property) -> Parts | None:
@@ -70,29 +83,37 @@ def parts_of(read: Property) -> Parts | None:
 
 
 def text_of(read: Property) -> str:
-    return str(_value(plain(read.value), is_json="X-JSON" in read.params))
+    text = plain(read.value)
+    value = _value(text, is_json="X-JSON" in read.params)
+    return value if isinstance(value, str) else text
 
 
 def card_of(entry: Entry, uid: str, card: str | None) -> bytes:
-    """A whole vCard 4.0: the lines of `card` that still hold, and what the entry has beside them."""
+    """A whole vCard 4.0: the lines of `card` that still hold, and what the entry has beside them, in its order."""
     kept = [read_line(line) for line in (card or "").split("\n") if line]
-    left = {field: list(getattr(entry, field)) for field in ("addresses", "phone_numbers", "fax_numbers", "emails")}
     if not any(read.name == "UID" for read in kept):
         kept.append(Property("UID", uid))
-    kept = _renamed(kept, entry.full_name)
-    gone, lines = set[str | None](), []
-    for read in kept:
-        field = field_of(read)
-        item = item_of(field, read) if field else None
-        if field is None or item is None:
-            lines.append(read)
-        elif item in left[field]:
-            left[field].remove(item)
-            lines.append(read)
-        else:
-            gone.add(read.group)
-    lines = [read for read in lines if read.group is None or read.group not in gone]
-    lines += [_written(field, item) for field, items in left.items() for item in items]
+    told = [(read, told_by(read)) for read in _renamed(kept, entry.full_name)]
+    lines_of: defaultdict[Told, deque[Property]] = defaultdict(deque)
+    for read, what in told:
+        if what is not None:
+            lines_of[what].append(read)
+    wanted = {
+        field: deque(
+            same.popleft() if (same := lines_of[field, item]) else _written(field, item)
+            for item in getattr(entry, field)
+        )
+        for field in ("addresses", "phone_numbers", "fax_numbers", "emails")
+    }
+    stay = {None, *(read.group for each in wanted.values() for read in each)}
+    gone = {read.group for each in lines_of.values() for read in each} - stay  # with what is said of them
+    lines: list[Property] = []
+    for read, what in told:
+        if what is None:
+            lines += [read] if read.group not in gone else []
+        elif wanted[what[0]]:
+            lines.append(wanted[what[0]].popleft())
+    lines += chain.from_iterable(wanted.values())
     return folded(["BEGIN:VCARD", "VERSION:4.0", *map(written_line, lines), "END:VCARD"])
 
 
@@ -106,16 +127,6 @@ def _renamed(kept: Sequence[Property], full_name: str) -> list[Property]:
         Property("FN", escaped(text), {"X-JSON": ["text"]} if is_json else {}),
         *(read for read in kept if read.name not in {"FN", "N"}),
     ]
-
-
-def item_of(field: str, read: Property) -> Item | None:
-    """What a property tells, where it belongs to this array; None where an entry cannot hold it."""
-    shape = {"addresses": Address, "emails": Email}.get(field, Phone)
-    try:
-        parts = parts_of(read)
-        return None if parts is None else msgspec.convert(parts, shape)
-    except msgspec.ValidationError:
-        return None
 
 
 def _written(field: str, item: Item) -> Property:
@@ -149,14 +160,11 @@ def _address(read: Property) -> Parts | None:
     for name, place in COMPONENTS.items():
         text = plain(texts[place]) if name in in_json else words(texts[place])
         if text:
-            parts[name] = _value(text, is_json=name in in_json)
+            parts[name] = _value(text, is_json=name in in_json or name == "unit_number")
     if "street_name" not in parts and (street := words(texts[STREET])):
         parts["street_name"] = street
-    if "unit_number" in parts:
-        if not JSON_NUMBER.fullmatch(str(parts["unit_number"])):
-            del parts["unit_number"]  # "4B", which stays in the card
-        else:
-            parts["unit_number"] = msgspec.json.decode(parts["unit_number"])
+    if type(parts.get("unit_number")) not in (int, float):
+        parts.pop("unit_number", None)  # "4B", which stays in the card
     return parts if all(parts.get(name) for name in ("street_name", "pincode", "country")) else None
 
 
@@ -165,7 +173,7 @@ def _written_phone(phone: Phone, *, is_fax: bool) -> Property:
     number = f"tel:+{phone.country_code}{area}{phone.local_number}"
     params: Params = {"TYPE": [phone.kind, "fax"] if is_fax else [phone.kind], "VALUE": ["uri"]}
     read = Property("TEL", number, params)
-    if item_of("phone_numbers", read) == phone:
+    if _item(read) == phone:
         return read
     return Property("TEL", number, params | {"X-PARTS": [f"{phone.country_code}-{area}-{phone.local_number}"]})
 
@@ -195,10 +203,10 @@ def _phone(read: Property) -> Parts | None:
 
 def _told_parts(read: Property, text: str) -> Parts | None:
     """The parts that we wrote beside a number, where they still are the number."""
-    told = (read.first("X-PARTS") or "").split("-")
-    if len(told) != 3 or "+" + "".join(told) != text or not all(part.isdecimal() for part in (told[0], told[2])):
+    told = PARTS.fullmatch(read.first("X-PARTS") or "")
+    if told is None or "+" + "".join(told.groups()) != text:
         return None
-    country, area, local = told
+    country, area, local = told.groups()
     return {"country_code": int(country), "local_number": int(local)} | ({"area_code": int(area)} if area else {})
 
 
@@ -214,5 +222,5 @@ def _value(text: str, *, is_json: bool) -> Any:
         return text
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except FAULTS:
         return text
