@@ -35,7 +35,7 @@ class BrokenBody(problems.BadInput):
 
 
 class UnknownCharset(problems.BadInput):
-    """JSON is UTF-8 (RFC 8259, section 8.1)."""
+    """The body is to be UTF-8, as JSON is (RFC 8259, section 8.1)."""
 
 
 class TooManyUploads(problems.Unavailable):
