@@ -308,15 +308,15 @@ async def test_every_version_and_file_of_wide_letters(client: httpx.AsyncClient,
 
 @pytest.mark.usefixtures("store")
 async def test_a_large_file(client: httpx.AsyncClient) -> None:
-    """It is read by another process; a picture of some megabytes is no trouble."""
-    picture = "\r\n ".join(["PHOTO;ENCODING=b;TYPE=PNG:", *["A" * 72] * 40_000])
+    """It is read by another process; a picture of a megabyte is no trouble."""
+    picture = "\r\n ".join(["PHOTO;ENCODING=b;TYPE=PNG:", *["A" * 72] * 20_000])
     file = b"".join(card(f"UID:many-{number}", name=f"FN:{number}") for number in range(150))
     found = await taken(client, card(picture, "UID:picture", version="3.0") + file)
     assert (len(found["added"]), found["known"], found["refused"]) == (151, [], [])
     assert len((await client.get("/addresses")).json()) == 151
     lines = unfolded(await exported(client, found["added"][0]))
     assert [len(line) for line in lines if line.startswith("PHOTO:")] == [
-        len("PHOTO:data:image/png;base64,") + 72 * 40_000
+        len("PHOTO:data:image/png;base64,") + 72 * 20_000
     ]
 
 

@@ -72,7 +72,7 @@ def test_both_agree_on_a_long_address(size: int) -> None:
     assert VALIDATOR.is_valid(document) == is_taken(document) == (size == LONGEST_EMAIL)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(documents(), st.data())
 def test_both_agree_on_what_is_wrong(document: Any, data: st.DataObject) -> None:
     wrong = copy.deepcopy(document)

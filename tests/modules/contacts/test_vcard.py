@@ -20,7 +20,7 @@ from kinfolk.modules.contacts.vcard import card_of, parts_of, told_by
 ID = "0" * 31 + "1"
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(documents())
 def test_an_entry_comes_back_from_its_card(document: Any) -> None:
     entry = read_json(json.dumps(document).encode(), Entry)
@@ -63,7 +63,7 @@ LINES = st.builds(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(LINES, max_size=5))
 def test_whatever_a_card_says_it_is_refused_or_comes_back(lines: list[str]) -> None:
     (came,) = read_cards("\n".join(["BEGIN:VCARD", "VERSION:4.0", "FN:Anna", *lines, "END:VCARD"]).encode())
