@@ -70,11 +70,12 @@ def test_whatever_a_card_says_it_is_refused_or_comes_back(lines: list[str]) -> N
     if isinstance(came, Refused):
         assert came.errors
         return
-    written = card_of(came.entry, uid_of(came.contact_id), came.card)
-    (back,) = read_cards(written)
-    assert isinstance(back, NewContact), back
-    assert (back.contact_id, back.entry) == (came.contact_id, came.entry)
-    assert card_of(back.entry, uid_of(ID), back.card) == written
+    for entry in (came.entry, structs.replace(came.entry, full_name="Vera", phone_numbers=[], emails=[])):
+        written = card_of(entry, uid_of(came.contact_id), came.card)
+        (back,) = read_cards(written)
+        assert isinstance(back, NewContact), back
+        assert (back.contact_id, back.entry) == (came.contact_id, entry)
+        assert card_of(back.entry, uid_of(ID), back.card) == written
 
 
 TRAPS = {
@@ -98,7 +99,8 @@ def test_what_is_told_of_a_value_may_be_a_lie(line: str) -> None:
 
 def test_what_is_said_of_a_line_goes_with_the_last_of_its_group() -> None:
     lines = ["a.EMAIL;TYPE=home:a@example.com", "a.TEL;TYPE=home:+441134960001", "a.X-ABLABEL:boat", "b.X-ABLABEL:car"]
-    (came,) = read_cards("\n".join(["BEGIN:VCARD", "VERSION:4.0", "FN:Anna", *lines, "END:VCARD"]).encode())
+    uid = "a.UID:1"
+    (came,) = read_cards("\n".join(["BEGIN:VCARD", "VERSION:4.0", "FN:Anna", uid, *lines, "END:VCARD"]).encode())
     assert isinstance(came, NewContact)
     for numbers, emails, stay in (
         (came.entry.phone_numbers, [], [lines[1], lines[2], lines[3]]),
@@ -107,7 +109,7 @@ def test_what_is_said_of_a_line_goes_with_the_last_of_its_group() -> None:
     ):
         entry = structs.replace(came.entry, phone_numbers=numbers, emails=emails)
         written = card_of(entry, uid_of(ID), came.card).decode().split("\r\n")
-        assert written == ["BEGIN:VCARD", "VERSION:4.0", "FN:Anna", *stay, f"UID:{uid_of(ID)}", "END:VCARD", ""]
+        assert written == ["BEGIN:VCARD", "VERSION:4.0", "FN:Anna", uid, *stay, "END:VCARD", ""]
 
 
 @settings(max_examples=80, deadline=None)
@@ -209,6 +211,16 @@ def test_an_address_is_held_where_it_has_all_that_it_needs(
 ) -> None:
     told = told_by(Property("ADR", value, params))
     assert (told and msgspec.to_builtins(told)) == (held and ("addresses", {"kind": "home"} | held))
+
+
+@pytest.mark.parametrize("lines", [["UID:"], ["UID: ", "UID:5"], ["UID:5", "UID:6"], ["NOTE:x"]], ids=str)
+def test_what_was_given_out_is_known_whatever_it_says_now(lines: list[str]) -> None:
+    (came,) = read_cards("\n".join(["BEGIN:VCARD", "VERSION:4.0", "NOTE:y", "FN:Anna", *lines, "END:VCARD"]).encode())
+    assert isinstance(came, NewContact)
+    renamed = structs.replace(came.entry, full_name="Vera")
+    (back,) = read_cards(card_of(renamed, uid_of(came.contact_id), came.card))
+    assert isinstance(back, NewContact)
+    assert (back.contact_id, back.entry) == (came.contact_id, renamed)
 
 
 def test_ids_of_cards() -> None:

@@ -11,7 +11,6 @@ from kinfolk.modules.contacts.card_lines import (
     LineError,
     Property,
     components,
-    plain,
     read_line,
     unfolded,
     words,
@@ -26,7 +25,7 @@ from kinfolk.modules.contacts.contacts import (
     Refused,
     TooManyCards,
 )
-from kinfolk.modules.contacts.vcard import Parts, text_of, told_by
+from kinfolk.modules.contacts.vcard import Parts, text_of, told_by, uid_in
 
 MOST_CARDS = 50_000
 NAMESPACE = UUID("6c1f2f0e-2b5a-4f53-9c59-0d3f7d1f6a55")
@@ -143,7 +142,6 @@ def _joined(one: Property) -> str:
 
 def _id(read: Sequence[Property]) -> str:
     """Of a card without a UID, as many programs write it, the id comes of what it says."""
-    uid = next((plain(one.value).strip() for one in read if one.name == "UID"), "")
-    if uid:
+    if uid := uid_in(read):
         return id_of(uid)
     return uuid5(NAMESPACE, "\n".join(written_line(one) for one in read if one.name not in OF_THE_MOMENT)).hex

@@ -7,7 +7,7 @@ and `X-PARTS` has the parts of a telephone number where a numbering plan would p
 
 import re
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -82,6 +82,11 @@ def parts_of(read: Property) -> Parts | None:
     return None if parts is None else {"kind": kind, **parts}
 
 
+def uid_in(card: Iterable[Property]) -> str:
+    """The first one that says anything; or nothing."""
+    return next(filter(None, (plain(read.value).strip() for read in card if read.name == "UID")), "")
+
+
 def text_of(read: Property) -> str:
     text = plain(read.value)
     value = _value(text, is_json="X-JSON" in read.params)
@@ -91,7 +96,7 @@ def text_of(read: Property) -> str:
 def card_of(entry: Entry, uid: str, card: str | None) -> bytes:
     """A whole vCard 4.0: the lines of `card` that still hold, and what the entry has beside them, in its order."""
     kept = [read_line(line) for line in (card or "").split("\n") if line]
-    if not any(read.name == "UID" for read in kept):
+    if not uid_in(kept):
         kept.append(Property("UID", uid))
     told = [(read, told_by(read)) for read in _renamed(kept, entry.full_name)]
     lines_of: defaultdict[Told, deque[Property]] = defaultdict(deque)
@@ -110,7 +115,7 @@ def card_of(entry: Entry, uid: str, card: str | None) -> bytes:
     lines: list[Property] = []
     for read, what in told:
         if what is None:
-            lines += [read] if read.group not in gone else []
+            lines += [] if read.group in gone and read.name.startswith("X-") else [read]
         elif wanted[what[0]]:
             lines.append(wanted[what[0]].popleft())
     lines += chain.from_iterable(wanted.values())
