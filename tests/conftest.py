@@ -25,6 +25,7 @@ from kinfolk.kit.http.application import application
 from kinfolk.kit.migrate import upgrade
 from kinfolk.rules import RULES
 from tests.memory_tokens import MemoryTokens
+from tests.noting_product import NOTES
 from tests.postgres_places import DEBIAN_15
 from tests.rabbit_node import VHOSTS, end_rabbit, shared_rabbit
 from tests.redis_server import RedisServer
@@ -164,6 +165,14 @@ def make_database(server_urls: dict[str, str], template: str) -> Any:
         return renamed(server_urls[server], full_name)
 
     return make
+
+
+@pytest.fixture
+def notes_url(make_database: Any) -> str:
+    """A database for the product that takes notes."""
+    url: str = make_database("notes")
+    run_sql(url, NOTES)
+    return url
 
 
 @pytest.fixture(scope="session")

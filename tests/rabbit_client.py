@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiormq
@@ -13,6 +13,10 @@ import msgspec
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.commands import Basic
 
+import kinfolk.kit.consumer
+from kinfolk.kit.db import Database
+from kinfolk.kit.lanes import Lane
+from kinfolk.kit.rabbit import Amqp
 from tests.noting_product import main
 from tests.running import Service
 
@@ -23,6 +27,20 @@ QUEUE, PARKING, EXCHANGE = main.name, main.parking, main.exchange
 def consumer(amqp_url: str, pg_url: str, *words: str) -> Service:
     """`kinfolk consume` of the product that takes notes."""
     return Service("consume", "--amqp-url", amqp_url, "--pg-url", pg_url, *words, program="tests.noting_product")
+
+
+@asynccontextmanager
+async def consuming_here(db: Database, amqp_url: str, lane: Lane) -> AsyncIterator[asyncio.Future[None]]:
+    """A consumer in this process; who does not want to wait for its end may cancel it."""
+    ready, ending = asyncio.Event(), asyncio.Event()
+    work = asyncio.ensure_future(kinfolk.kit.consumer.consumer(db, [lane], Amqp(amqp_url))(ready.set, ending))
+    await ready.wait()
+    try:
+        yield work
+    finally:
+        ending.set()
+        with suppress(asyncio.CancelledError):
+            await work
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

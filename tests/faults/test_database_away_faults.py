@@ -15,6 +15,8 @@ from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.migrate import upgrade
 
 SECONDS_AWAY = 20
+MANY = 3_000
+"""As many are sent meanwhile, and more."""
 JOBS = 12
 
 
@@ -50,7 +52,7 @@ async def test_a_worker_and_a_consumer_sit_through_it(amqp_url: str) -> None:
                 await owe(url, before, seconds=2)
                 await until(lambda: are_running(url))
                 await asyncio.to_thread(postgres.stop)
-                await asyncio.sleep(SECONDS_AWAY)
+                await asyncio.gather(asyncio.sleep(SECONDS_AWAY), sending.more(MANY))
                 assert await asyncio.to_thread(postgres.start) == url
                 await sending.more(300)
                 await owe(url, after)

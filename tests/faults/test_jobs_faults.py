@@ -24,6 +24,7 @@ from kinfolk.kit.db import Database
 from kinfolk.kit.ledger import JobState, find_job
 
 SECONDS = 60
+SECONDS_PAUSED = 10
 
 
 @contextmanager
@@ -150,26 +151,42 @@ async def test_a_worker_that_is_told_to_end_finishes_what_it_can_and_gives_back_
             assert await conn.fetchval("SELECT status FROM pgqueuer WHERE id = $1", long_id) == "queued"
 
 
+async def are_owed(db: Database, more: int) -> None:
+    """Wait for so many more ticks, one a second."""
+
+    async def count_ticks() -> int:
+        async with db.connection() as conn:
+            owed: int = await conn.fetchval("SELECT count(*) FROM ticks")
+            return owed
+
+    wanted = await count_ticks() + more
+
+    async def are_there() -> bool:
+        return await count_ticks() >= wanted
+
+    await until(are_there)
+
+
 async def test_each_tick_is_owed_once_though_one_scheduler_is_stopped_and_one_killed(url: str, tmp_path: Path) -> None:
     async with Database(url) as db:
         with (
             role("schedule", url, tmp_path / "first") as first,
             role("schedule", url, tmp_path / "second") as second,
-            role("schedule", url, tmp_path / "third"),
+            role("schedule", url, tmp_path / "third") as third,
         ):
-            await asyncio.sleep(1.5)
+            await are_owed(db, 2)
             worker_of(first).suspend()
-            await asyncio.sleep(1.5)
             psutil.Process(second.pid).kill()
-            await asyncio.sleep(2.5)
+            await are_owed(db, 2 + SECONDS_PAUSED)
             worker_of(first).resume()
-            await asyncio.sleep(1.5)
+            third.terminate()
+            await asyncio.to_thread(third.wait, SECONDS)
+            await are_owed(db, 2)
         async with db.connection() as conn:
             rows = await conn.fetch(
                 "SELECT due_at, ticks.job_id, jobs.kind FROM ticks LEFT JOIN jobs USING (job_id) ORDER BY due_at"
             )
             owed = await conn.fetchval("SELECT count(*) FROM jobs WHERE kind = 'tests.ticked'")
-    assert len(rows) >= 6
     assert owed == len(rows) == len({row["job_id"] for row in rows})
     assert {row["kind"] for row in rows} == {"tests.ticked"}
     assert {(later["due_at"] - row["due_at"]).total_seconds() for row, later in pairwise(rows)} == {1.0}

@@ -6,13 +6,11 @@ import signal
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import Any, Self
+from typing import Self
 
 import aiormq
 import psutil
-import pytest
 from tests.conftest import run_sql
-from tests.noting_product import NOTES
 from tests.postgres_places import eventually
 from tests.rabbit_client import (
     PARKING,
@@ -33,13 +31,6 @@ SLOWLY = """
 """
 
 
-@pytest.fixture
-def notes_url(make_database: Any) -> str:
-    url: str = make_database("notes")
-    run_sql(url, NOTES)
-    return url
-
-
 async def check_each_once(amqp_url: str, pg_url: str, sent: list[str]) -> None:
     """All that were sent are noted once, and none is anywhere else."""
     await are_noted(pg_url, len(sent))
@@ -55,7 +46,7 @@ class Sending:
     def __init__(self, url: str, a_second: int) -> None:
         self.confirmed: list[str] = []
         self._url = url
-        self._pause = 10 / a_second
+        self._a_second = a_second
         self._is_over = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -70,13 +61,14 @@ class Sending:
         while not self._is_over.is_set():
             with suppress(aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError, OSError):
                 async with asyncio.timeout(10), channel_to(self._url) as channel:
+                    begun = time.monotonic() - number / self._a_second
                     while not self._is_over.is_set():
                         async with asyncio.timeout(5):
                             ten = [f"note {number + each}" for each in range(10)]
                             await asyncio.gather(*(send(channel, words) for words in ten))
                         self.confirmed += ten
                         number += 10
-                        await asyncio.sleep(self._pause)
+                        await asyncio.sleep(begun + number / self._a_second - time.monotonic())
             await asyncio.sleep(0.1)
 
     async def more(self, count: int) -> None:

@@ -2,14 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.conftest import run_sql
-from tests.noting_product import DEADLY, NOTES
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from tests.noting_product import DEADLY, main
 from tests.rabbit_client import (
     PARKING,
     QUEUE,
@@ -17,38 +16,36 @@ from tests.rabbit_client import (
     are_waiting,
     channel_to,
     consumer,
+    consuming_here,
     noted,
     send,
     taken,
     waiting,
 )
 
+import kinfolk.kit.consumer
 from kinfolk.kit.consumer import DEATHS_BEFORE_PARKING
+from kinfolk.kit.db import Database
 
+ENDS = 5
 CUTS = 25
 BYTES_BEFORE_A_CUT = 2_500
 """Of what RabbitMQ says: declaring takes less, and all that were sent take more."""
 
 
-@pytest.fixture
-def notes_url(make_database: Any) -> str:
-    url: str = make_database("notes")
-    run_sql(url, NOTES)
-    return url
+async def send_until(is_over: Callable[[], bool], channel: AbstractChannel, at_once: int, sent: list[str]) -> None:
+    """Notes with numbers, so many at a time; `sent` are those that RabbitMQ has."""
+    while not is_over():
+        some = [f"note {len(sent) + number}" for number in range(at_once)]
+        await asyncio.gather(*(send(channel, words) for words in some))
+        sent.extend(some)
 
 
 async def test_one_that_is_told_to_end_in_the_middle_leaves_nothing_redelivered(amqp_url: str, notes_url: str) -> None:
     sent: list[str] = []
     service = consumer(amqp_url, notes_url).wait_ready()
     async with channel_to(amqp_url) as channel:
-
-        async def send_on() -> None:
-            while service.process.poll() is None:
-                hundred = [f"note {len(sent) + number}" for number in range(100)]
-                await asyncio.gather(*(send(channel, words) for words in hundred))
-                sent.extend(hundred)
-
-        sending = asyncio.ensure_future(send_on())
+        sending = asyncio.ensure_future(send_until(lambda: service.process.poll() is not None, channel, 100, sent))
         await are_noted(notes_url, 500)
         assert await asyncio.to_thread(service.end) == 0
         await sending
@@ -58,6 +55,25 @@ async def test_one_that_is_told_to_end_in_the_middle_leaves_nothing_redelivered(
     assert not any((message.header.properties.headers or {}).get("x-delivery-count") for message in left)
     ids = Counter(f"id.{words}" for words in done.elements())
     assert ids + Counter(message.header.properties.message_id for message in left) == Counter(f"id.{w}" for w in sent)
+
+
+async def test_what_is_on_its_way_while_a_consumer_ends_is_not_redelivered(
+    amqp_url: str, notes_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they come so slowly that they never fill what RabbitMQ may give."""
+    monkeypatch.setattr(kinfolk.kit.consumer, "SECONDS_TO_FILL", 0.0)  # or it would wait for those on their way
+    sent: list[str] = []
+    left: list[DeliveredMessage] = []
+    async with Database(notes_url, size=6) as db, channel_to(amqp_url) as channel:
+        for _ in range(ENDS):
+            async with consuming_here(db, amqp_url, main) as work:
+                sending = asyncio.ensure_future(send_until(work.done, channel, 5, sent))
+                await are_noted(notes_url, len(sent) - len(left) + 5)
+            await sending
+            left += [await taken(channel, QUEUE) for _ in range(await waiting(channel, QUEUE))]
+    assert [message.body for message in left if message.delivery.redelivered] == []  # type: ignore[union-attr]
+    ids = Counter(f"id.{words}" for words in (await noted(notes_url)).elements())
+    assert ids + Counter(each.header.properties.message_id for each in left) == Counter(f"id.{words}" for words in sent)
 
 
 class Cutting:

@@ -27,21 +27,67 @@ PIECES = ["__init__", "api", "jobs", "messages", "tables"]
 OPTIONAL = re.findall(
     r'^    "kinfolk\.modules\.(\w+)",$', (REPOSITORY / "src/kinfolk/app.py").read_text(), re.MULTILINE
 )
+REFUSED = [
+    (["students"], "there is src/kinfolk/modules/students"),
+    (["Owls"], "'Owls' is no name of a module"),
+    (["owls.txts"], "'owls.txts' is no name of a module"),
+    (["../owls"], "is no name of a module"),
+    (["owl"], "Say it with --one"),
+    (["sheep", "--one", "sheep"], "must be a plural"),
+]
 
-# What a process of each role loads, and what is written of it.
-WHOLE_PRODUCT = """
+# One process for all names: `words` are a line each.
+NAMES_TRIED = """
 import sys
-from kinfolk.app import MODULES
 from kinfolk.cli import run
-from kinfolk.kit.db import Database
-from kinfolk.kit.http.application import application, describe
-for module in MODULES:
-    module.load_tables(), module.load_jobs(), module.load_ticks(), module.load_lanes()
-application(MODULES, Database("postgresql://127.0.0.1:1/none"))
-describe(MODULES)
-assert run(["--help"]) == 0
-print(*[module.name for module in MODULES], file=sys.stderr)
+for words in sys.stdin:
+    print("code", run(["new", "module", *words.split()]), file=sys.stderr)
 """
+# What a process of each role loads, and what is written of it: for each module in a child that finds one folder and one
+# line gone. What is not ours is loaded before, once.
+WHOLE_PRODUCT = """
+import os, re, sys
+from pathlib import Path
+import alembic.command, asyncpg, cyclopts, litestar, pgqueuer, prometheus_client, sqlalchemy.ext.asyncio, uvicorn
+assert not [name for name in sys.modules if name.startswith("kinfolk")]
+sys.dont_write_bytecode = True  # it would be taken for that of a file of the same second and size
+product = Path("src/kinfolk/app.py")
+text = product.read_text()
+for name in sys.argv[1:]:
+    changed, times = re.subn(rf'^    "kinfolk[.]modules[.]{name}",\n', "", text, flags=re.MULTILINE)
+    assert times == 1
+    product.write_text(changed)
+    folder, aside = Path("src/kinfolk/modules", name), Path("aside")
+    folder.rename(aside)
+    if (child := os.fork()) == 0:
+        from kinfolk.app import MODULES
+        from kinfolk.cli import run
+        from kinfolk.kit.db import Database
+        from kinfolk.kit.http.application import application, describe
+        for module in MODULES:
+            module.load_tables(), module.load_jobs(), module.load_ticks(), module.load_lanes()
+        application(MODULES, Database("postgresql://127.0.0.1:1/none"))
+        describe(MODULES)
+        assert run(["--help"]) == 0
+        print(name, *[module.name for module in MODULES], file=sys.stderr)
+        if name == "students":
+            print("code", run(["new", "module", "owls"]), file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, name
+    aside.rename(folder)
+    product.write_text(text)
+"""
+
+
+def run(copy: Path, *words: str, told: str = "") -> subprocess.CompletedProcess[str]:
+    """A program of the environment on the code of the copy."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
+    environment |= {"PYTHONPATH": f"{copy / 'src'}:{copy}", "COLUMNS": "200"} | FEW_PLUGINS
+    command = [sys.executable, *words] if words[0][0] == "-" else [Path(sys.executable).with_name(words[0]), *words[1:]]
+    return subprocess.run(
+        command, cwd=copy, env=environment, input=told, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def copied_to(folder: Path) -> Path:
@@ -54,25 +100,9 @@ def copied_to(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    return copied_to(tmp_path)
-
-
 @pytest.fixture(scope="module")
-def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For those that change nothing, and see that they did not."""
-    return copied_to(tmp_path_factory.mktemp("unchanged"))
-
-
-def run(copy: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A program of the environment on the code of the copy."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
-    environment |= {"PYTHONPATH": f"{copy / 'src'}:{copy}", "COLUMNS": "200"} | FEW_PLUGINS
-    command = [sys.executable, *words] if words[0] == "-m" else [Path(sys.executable).with_name(words[0]), *words[1:]]
-    return subprocess.run(
-        command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )  # fmt: skip
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copied_to(tmp_path_factory.mktemp("copy"))
 
 
 def files(copy: Path) -> set[str]:
@@ -81,86 +111,60 @@ def files(copy: Path) -> set[str]:
     return {path.as_posix() for path in paths if not path.parts[0].startswith(".")}
 
 
-def test_a_new_module_is_green_at_once(copy: Path) -> None:
+def test_names_that_cannot_be_change_nothing(copy: Path) -> None:
     before = files(copy)
-    made = run(copy, "-m", "kinfolk", "new", "module", "owls")
+    done = run(copy, "-c", NAMES_TRIED, told="".join(f"{' '.join(words)}\n" for words, _ in REFUSED))
+    said = [part.strip() for part in done.stderr.split("code 2\n")]
+    assert said.pop() == "", done.stderr
+    assert len(said) == len(REFUSED), done.stderr
+    for answer, (_, expected) in zip(said, REFUSED, strict=True):
+        assert expected in answer
+    assert files(copy) == before
+
+
+def test_the_product_is_whole_without_each_module(copy: Path) -> None:
+    """And without the students, no other can be made."""
+    before = files(copy)
+    done = run(copy, "-c", WHOLE_PRODUCT, *OPTIONAL)
+    assert done.returncode == 0, done.stderr
+    whole = [line.split() for line in done.stderr.splitlines() if line.split()[:1] and line.split()[0] in OPTIONAL]
+    assert whole == [[name, *(module for module in OPTIONAL if module != name)] for name in OPTIONAL]
+    assert re.search(r"a new module is made of .*\ncode 2\n", done.stderr)
+    assert files(copy) == before
+    assert {"citizens", "students"} <= set(OPTIONAL)
+
+
+def test_a_new_module_is_green_at_once(copy: Path) -> None:
+    """Also one whose name has two words, and a singular of its own."""
+    before = files(copy)
+    made = run(copy, "-m", "kinfolk", "new", "module", "otter_mice", "--one", "otter_mouse")
     assert made.returncode == 0, made.stderr
     new = files(copy) - before
-    assert {f"src/kinfolk/modules/owls/{piece}.py" for piece in [*PIECES, "owls"]} | {"docs/modules/owls.md"} < new
+    pieces = {f"src/kinfolk/modules/otter_mice/{piece}.py" for piece in [*PIECES, "otter_mice"]}
+    assert pieces | {"docs/modules/otter_mice.md"} < new
     (migration,) = (path for path in new if path.startswith("src/kinfolk/migrations/"))
-    assert migration.endswith("_owls.py")
-    assert {"tests/modules/owls/test_owls_api.py", "tests/modules/owls/test_owls_jobs.py"} < new
+    assert migration.endswith("_otter_mice.py")
+    assert {f"tests/modules/otter_mice/test_otter_mice_{piece}.py" for piece in ("api", "jobs")} < new
     assert new < set(made.stdout.split())
     words = {path: (copy / path).read_text() for path in new}
     for path, text in words.items():
-        assert not re.search(r"student|timezone(?!=True)|example\.main|\ba owl", text, re.IGNORECASE), path
-    assert "/api/v1/owls/{owl_id}" in (copy / "openapi.json").read_text()
-    assert "no-such-owl" in (copy / "docs/problems.md").read_text()
+        assert not re.search(r"student|timezone(?!=True)|example\.main|\ba otter", text, re.IGNORECASE), path
+    made_of = words["src/kinfolk/modules/otter_mice/otter_mice.py"]
+    assert "class NoSuchOtterMouse(" in made_of
+    assert "async def list_otter_mice(" in made_of
+    assert "/api/v1/otter_mice/{otter_mouse_id}" in (copy / "openapi.json").read_text()
+    assert "no-such-otter-mouse" in (copy / "docs/problems.md").read_text()
     python = [path for path in new if path.endswith(".py")]
     for check in (["ruff", "check", *python], ["ruff", "format", "--check", *python], ["lint-imports"]):
         done = run(copy, *check)
         assert done.returncode == 0, done.stdout + done.stderr
     green = run(
-        copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/modules/owls",
+        copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/modules/otter_mice",
         "tests/kit/http/test_openapi.py", "tests/kit/test_migrate.py::test_tables_and_migrations_agree",
         "tests/docs/test_words_in_docs.py::test_the_index_leads_to_every_page",
     )  # fmt: skip
     assert green.returncode == 0, green.stdout + green.stderr
-    broken = "src/kinfolk/modules/owls/owls.py"
-    (copy / broken).write_text(words[broken].replace('"owl_id": "id", ', ""))
-    red = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/modules/owls/test_owls_api.py")
+    broken = copy / "src/kinfolk/modules/otter_mice/otter_mice.py"
+    broken.write_text(made_of.replace('"otter_mouse_id": "id", ', ""))
+    red = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/modules/otter_mice/test_otter_mice_api.py")
     assert red.returncode == 1, red.stdout + red.stderr
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["students"], "there is src/kinfolk/modules/students"),
-        (["Owls"], "'Owls' is no name of a module"),
-        (["owls.txts"], "'owls.txts' is no name of a module"),
-        (["../owls"], "is no name of a module"),
-        (["owl"], "Say it with --one"),
-        (["sheep", "--one", "sheep"], "must be a plural"),
-    ],
-)
-def test_a_name_that_cannot_be_changes_nothing(unchanged: Path, words: list[str], said: str) -> None:
-    before = files(unchanged)
-    done = run(unchanged, "-m", "kinfolk", "new", "module", *words)
-    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
-    assert files(unchanged) == before
-
-
-def test_a_name_may_have_two_words_and_its_own_singular(copy: Path) -> None:
-    done = run(copy, "-m", "kinfolk", "new", "module", "guinea_pig_mice", "--one", "guinea_pig_mouse")
-    assert done.returncode == 0, done.stderr
-    made = (copy / "src/kinfolk/modules/guinea_pig_mice/guinea_pig_mice.py").read_text()
-    assert "class NoSuchGuineaPigMouse(" in made
-    assert "async def list_guinea_pig_mice(" in made
-
-
-def test_without_the_pattern_nothing_can_be_made(copy: Path) -> None:
-    take_away(copy, "students")
-    done = run(copy, "-m", "kinfolk", "new", "module", "owls")
-    assert (done.returncode, "a new module is made of" in done.stderr) == (2, True), done.stderr
-
-
-def take_away(copy: Path, name: str) -> None:
-    """One folder and one line."""
-    shutil.rmtree(copy / "src/kinfolk/modules" / name)
-    product = copy / "src/kinfolk/app.py"
-    text, times = re.subn(rf'^    "kinfolk\.modules\.{name}",\n', "", product.read_text(), flags=re.MULTILINE)
-    assert times == 1
-    product.write_text(text)
-
-
-@pytest.mark.parametrize("name", OPTIONAL)
-def test_the_product_is_whole_without_a_module(copy: Path, name: str) -> None:
-    take_away(copy, name)
-    (copy / "whole.py").write_text(WHOLE_PRODUCT)
-    done = run(copy, "-m", "whole")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.split() == [module for module in OPTIONAL if module != name]
-
-
-def test_there_are_modules_to_take_away() -> None:
-    assert {"citizens", "students"} <= set(OPTIONAL)

@@ -19,7 +19,7 @@ from kinfolk.kit.arrivals import Arrival, reason
 from kinfolk.kit.db import Database, DatabaseAway
 from kinfolk.kit.lanes import Lane
 from kinfolk.kit.metrics import message_metrics
-from kinfolk.kit.rabbit import AWAY, Amqp, Channel, Delivered, connected, declare, publish, shown_id
+from kinfolk.kit.rabbit import AWAY, Amqp, Channel, Delivered, connected, declare, next_of, publish, shown_id
 from kinfolk.kit.role import Main
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ T = TypeVar("T")
 SECONDS_TOGETHER = 1.0
 """What a batch may take: who waits beside a slow one waits no longer than this."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
-QUIET_SECONDS, SECONDS_TO_FILL = 0.3, 3.0
+QUIET_SECONDS, SECONDS_TO_FILL = 0.3, 1.0
 RETURNS_BEFORE_CARE = 2
 """A message that came back so often is done by itself: it may be what ends its consumers."""
 DEATHS_BEFORE_PARKING = 5
@@ -132,6 +132,7 @@ class _LaneWork:
             await _first_of(self._full_or_quiet(), _lost(self._channel), *turns)
             assert consuming.consumer_tag is not None
             await self._channel.basic_cancel(consuming.consumer_tag)
+            await _first_of(self._take_what_came_back(), _lost(self._channel), *turns)
             await _first_of(self._arrived.join(), _lost(self._channel), *turns)
             if self._done_while_ending:  # all that is left, in one word: of many RabbitMQ may lose the last
                 await self._channel.basic_ack(max(self._done_while_ending), multiple=True)
@@ -148,16 +149,27 @@ class _LaneWork:
         self._arrived.put_nowait(Arrival(delivered, self._lane.name))
 
     async def _full_or_quiet(self) -> None:
-        """Until RabbitMQ has given us as many as it may, for nothing is acknowledged meanwhile; or has no more.
-
-        What is on its way while a consumer is cancelled never arrives, and goes to the next one as redelivered.
-        """
+        """Until RabbitMQ has given us as many as it may, for nothing is acknowledged meanwhile; or has no more."""
         with suppress(TimeoutError):
             async with asyncio.timeout(SECONDS_TO_FILL):
                 before = -1
                 while before != self._taken and self._taken - self._settled < self._prefetch:
                     before = self._taken
                     await asyncio.sleep(QUIET_SECONDS)
+
+    async def _take_what_came_back(self) -> None:
+        """What was on its way while the consumer was cancelled: it is at the head of the queue again, as redelivered.
+
+        The answer to the first that was not comes after all that was on its way, so a second one proves the end.
+        """
+        others = 0
+        while others < 2:
+            delivered = await next_of(self._channel, self._lane.name)
+            others += 1
+            if delivered is not None:
+                await self._take(delivered)
+                if delivered.delivery.redelivered:  # type: ignore[union-attr]  # what was got says so
+                    others = 0
 
     async def _acknowledge(self, arrival: Arrival) -> None:
         if self._done_while_ending is not None:

@@ -20,6 +20,7 @@ from kinfolk.kit.rabbit import (
     Unreadable,
     connected,
     declare,
+    next_of,
     own_headers,
     publish,
     sent_on,
@@ -150,15 +151,15 @@ async def _messages(channel: Channel, queue: str, limit: int | None) -> AsyncIte
     declared = await channel.queue_declare(queue, passive=True)
     there = declared.message_count or 0  # not one that is parked again meanwhile
     for _ in range(there if limit is None else min(limit, there)):
-        message = await channel.basic_get(queue)
-        if _tag(message) == 0:  # pragma: no cover  # the count is that of a moment ago
+        message = await next_of(channel, queue)
+        if message is None:  # pragma: no cover  # the count is that of a moment ago
             return
         yield message
 
 
 def _tag(message: Delivered) -> int:
-    """0 where there was no message to get."""
-    return getattr(message.delivery, "delivery_tag", None) or 0
+    tag: int = message.delivery.delivery_tag  # type: ignore[union-attr,assignment]  # what was got has one
+    return tag
 
 
 def _id(message: Delivered) -> str:

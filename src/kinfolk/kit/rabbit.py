@@ -163,6 +163,12 @@ async def publish(channel: Channel, body: bytes, properties: Properties, routing
         )
 
 
+async def next_of(channel: Channel, queue: str) -> Delivered | None:
+    """The message at the head of the queue, to be acknowledged; None where there is none."""
+    message = await channel.basic_get(queue)
+    return message if isinstance(message.delivery, Basic.GetOk) else None
+
+
 def sent_on(properties: Properties, headers: Mapping[str, Any]) -> Properties:
     """The properties of a message that goes to another queue of its lane: all as they came, but for the headers given.
 

@@ -15,7 +15,6 @@ from msgspec import Meta, Struct
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.http import Answer, Header, Request, delete, get, patch, post, put
-from kinfolk.kit.http.answers import InvalidQuery
 from kinfolk.kit.http.application import application
 from kinfolk.kit.module import Module
 
@@ -150,7 +149,7 @@ class Search(Struct, frozen=True, forbid_unknown_fields=True):
     kind: str | None = None
 
 
-@get("/search", asks=Search, gives={200: Search}, refuses=[InvalidQuery])
+@get("/search", asks=Search, gives={200: Search})
 async def get_search(request: Request) -> Answer:
     """Tell what was asked."""
     return Answer.of(request.asked(Search))

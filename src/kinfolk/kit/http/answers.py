@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import litestar
@@ -44,6 +44,20 @@ class InvalidQuery(problems.InvalidDocument):
 
 class UnreadableHeader(problems.BadInput):
     """A header of the request cannot be understood."""
+
+
+class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which part of a list by id."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1_000, description="How many at the most.")] = 100
+    after: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_ID, description="The id of the last one already seen.")] = 0
+
+
+class Result(msgspec.Struct, Generic[T], kw_only=True):
+    """What was asked for, as it now stands."""
+
+    success: Annotated[bool, msgspec.Meta(examples=[True])] = True
+    result: T
 
 
 class Answer:

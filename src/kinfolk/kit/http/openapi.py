@@ -12,7 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from kinfolk import __version__
 from kinfolk.kit import problems
 from kinfolk.kit.auth import DeadToken, NoToken, NotYours, Rule, Rules
-from kinfolk.kit.http.answers import LARGEST_ID
+from kinfolk.kit.http.answers import LARGEST_ID, InvalidQuery
 from kinfolk.kit.http.front import SAFE_METHODS, CrossSite, InternalError
 from kinfolk.kit.http.routes import Header, Operation
 from kinfolk.kit.module import Module
@@ -160,7 +160,8 @@ def _responses(operation: Operation, always: Iterable[type[problems.Problem]], r
         if sets:
             response["headers"] = sets
         responses[str(status)] = response
-    for problem in dict.fromkeys((*operation.refuses, *always)):
+    of_query = () if operation.asks is None else (InvalidQuery,)
+    for problem in dict.fromkeys((*operation.refuses, *of_query, *always)):
         response = responses.setdefault(str(problem.status), {"description": "", "content": {}})
         response["description"] = " ".join(filter(None, [response["description"], problem.title()]))
         content = response["content"].setdefault(

@@ -38,6 +38,7 @@ class Operation:
     given: Any = None
     """An example of the answer to it."""
     refuses: Sequence[type[problems.Problem]] = ()
+    """Beyond a wrong query, where it asks one, and what every route may refuse."""
     asks: type[Any] | None = None
     """The shape of the query, as `Request.asked` reads it."""
     named: Mapping[str, str] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from kinfolk.kit.audit import Noted, list_noted
 from kinfolk.kit.chain import seal_all
 from kinfolk.kit.http import Answer, Request, get
-from kinfolk.kit.http.answers import LARGEST_ID, InvalidQuery
+from kinfolk.kit.http.answers import LARGEST_ID
 
 CORRECTED = Noted(
     2,
@@ -39,7 +39,7 @@ class Asked(Struct, frozen=True, forbid_unknown_fields=True):
     after: Annotated[Number, Meta(description="Only entries with a greater number.")] = 0
 
 
-@get("/audit", asks=Asked, gives={200: list[Noted]}, given=[CORRECTED], refuses=[InvalidQuery])
+@get("/audit", asks=Asked, gives={200: list[Noted]}, given=[CORRECTED])
 async def get_audit(request: Request) -> Answer:
     """Who did what, in the order of the chain."""
     asked = request.asked(Asked)

@@ -7,7 +7,7 @@ from uuid import uuid4
 from msgspec import Raw
 
 from kinfolk.kit.http import Answer, Header, Request, delete, entity_tag, get, post, put
-from kinfolk.kit.http.answers import InvalidQuery, StaleTag
+from kinfolk.kit.http.answers import StaleTag
 from kinfolk.kit.http.bodies import UNREADABLE, NoRoom, TooManyUploads
 from kinfolk.modules.contacts.cards import LARGEST_FILE_BYTES, CardsTaken, find_card, take_cards
 from kinfolk.modules.contacts.contacts import (
@@ -44,7 +44,6 @@ ACCEPT = Header("Accept", "text/vcard: the entry as a vCard 4.0.", CARD)
     asks=Page,
     gives={200: dict[str, Entry], 304: None},
     given={ID: ANNA},
-    refuses=[InvalidQuery],
     reads=[SEEN],
     sets=[TAG, LINK],
 )

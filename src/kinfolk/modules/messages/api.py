@@ -5,7 +5,6 @@ from typing import Annotated, Any
 import msgspec
 
 from kinfolk.kit.http import Answer, Request, delete, get, post
-from kinfolk.kit.http.answers import InvalidQuery
 from kinfolk.kit.parked import (
     MOST_SHOWN,
     CannotBeSentBack,
@@ -43,13 +42,7 @@ class Replayed(msgspec.Struct):
     replayed: int
 
 
-@get(
-    "/messages/parked",
-    gives={200: list[ParkedMessage]},
-    given=[FIRST],
-    refuses=(*ABSENT, InvalidQuery),
-    asks=Page,
-)
+@get("/messages/parked", asks=Page, gives={200: list[ParkedMessage]}, given=[FIRST], refuses=ABSENT)
 async def get_parked(request: Request) -> Answer:
     """The messages that wait for people, those that wait longest first."""
     page = request.asked(Page)
@@ -61,7 +54,7 @@ async def get_parked(request: Request) -> Answer:
     "/messages/parked/{lane}/replay",
     gives={200: Replayed},
     given=Replayed(3),
-    refuses=(*ABSENT, NoSuchParkedMessage, CannotBeSentBack, InvalidQuery),
+    refuses=(*ABSENT, NoSuchParkedMessage, CannotBeSentBack),
     named=LANE,
     asks=Which,
 )
@@ -73,12 +66,7 @@ async def replay_parked(request: Request) -> Answer:
     return Answer.of(Replayed(replayed))
 
 
-@delete(
-    "/messages/parked/{lane}/{id}",
-    gives={204: None},
-    refuses=(*ABSENT, NoSuchParkedMessage),
-    named=LANE | ID,
-)
+@delete("/messages/parked/{lane}/{id}", gives={204: None}, refuses=(*ABSENT, NoSuchParkedMessage), named=LANE | ID)
 async def drop_parked(request: Request) -> Answer:
     """Forget a parked message."""
     async with request.db.transaction() as conn:

@@ -1,17 +1,11 @@
 """The HTTP face of students."""
 
-from typing import Annotated, Generic, TypeVar
-
-from msgspec import Meta, Struct
-
-from kinfolk.kit.http import Answer, Header, Request, delete, get, patch, post
-from kinfolk.kit.http.answers import InvalidQuery
+from kinfolk.kit.http import Answer, Header, Page, Request, Result, delete, get, patch, post
 from kinfolk.kit.http.bodies import UNREADABLE
 from kinfolk.kit.log import origin
 from kinfolk.modules.students.students import (
     NewStudent,
     NoSuchStudent,
-    Page,
     Student,
     add_students,
     find_students,
@@ -21,30 +15,13 @@ from kinfolk.modules.students.students import (
 )
 from kinfolk.modules.students.timezone import REFUSED, Clock, Place, read_clock
 
-T = TypeVar("T")
-Success = Annotated[bool, Meta(examples=[True])]
 ANNA = Student(1, "Anna", True, "2020-11-21T15:04:05+00:00", "2020-11-21T15:04:05+00:00")
+TAKEN = {"takes": NewStudent, "sent": NewStudent("Anna")}
+ONE = {"gives": {200: Result[Student]}, "given": Result(result=ANNA)}
+LOCATION = Header("Location", "Where the student is.", "/api/v1/students/1")
 
 
-class Result(Struct, Generic[T], kw_only=True):
-    """What was asked for, as it now stands."""
-
-    success: Success = True
-    result: T
-
-
-ONE = {"given": Result(result=ANNA), "gives": {200: Result[Student]}}
-
-
-@post(
-    "/students",
-    takes=NewStudent,
-    sent=NewStudent("Anna"),
-    gives={201: Result[Student]},
-    given=Result(result=ANNA),
-    refuses=UNREADABLE,
-    sets=[Header("Location", "Where the student is.", "/api/v1/students/1")],
-)
+@post("/students", **TAKEN, gives={201: Result[Student]}, given=ONE["given"], refuses=UNREADABLE, sets=[LOCATION])
 async def post_student(request: Request) -> Answer:
     """Add a student."""
     new = await request.document(NewStudent)
@@ -53,11 +30,12 @@ async def post_student(request: Request) -> Answer:
     return Answer.of(Result(result=student), 201, headers={"location": location})
 
 
-@get("/students", asks=Page, gives={200: Result[list[Student]]}, given=Result(result=[ANNA]), refuses=[InvalidQuery])
+@get("/students", asks=Page, gives={200: Result[list[Student]]}, given=Result(result=[ANNA]))
 async def get_students(request: Request) -> Answer:
     """Active students by id."""
+    page = request.asked(Page)
     async with request.db.connection() as conn:
-        return Answer.of(Result(result=await list_students(conn, request.asked(Page))))
+        return Answer.of(Result(result=await list_students(conn, page.limit, page.after)))
 
 
 @get("/students/{student_id}", **ONE, refuses=[NoSuchStudent])
@@ -67,13 +45,7 @@ async def get_student(request: Request) -> Answer:
     return Answer.of(Result(result=student))
 
 
-@patch(
-    "/students/{student_id}",
-    takes=NewStudent,
-    sent=NewStudent("Anna"),
-    **ONE,
-    refuses=(*UNREADABLE, NoSuchStudent),
-)
+@patch("/students/{student_id}", **TAKEN, **ONE, refuses=(*UNREADABLE, NoSuchStudent))
 async def patch_student(request: Request) -> Answer:
     """Rename a student."""
     student_id = request.number("student_id", NoSuchStudent)
@@ -95,7 +67,7 @@ async def delete_student(request: Request) -> Answer:
     asks=Place,
     gives={200: Result[Clock]},
     given=Result(result=Clock("Europe/Moscow", "2020-11-21T18:04:05+03:00")),
-    refuses=[InvalidQuery, *REFUSED],
+    refuses=REFUSED,
 )
 async def get_timezone(request: Request) -> Answer:
     """What time it is elsewhere."""

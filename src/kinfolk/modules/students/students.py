@@ -35,13 +35,6 @@ class Student(Struct, frozen=True, rename={"student_id": "id", "is_active": "act
     updated_at: Moment
 
 
-class Page(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which part of a list."""
-
-    limit: Annotated[int, Meta(ge=1, le=1_000, description="How many at the most.")] = 100
-    after: Annotated[int, Meta(ge=0, le=2**63 - 1, description="The id of the last one already seen.")] = 0
-
-
 async def add_students(conn: Connection, new: Sequence[tuple[NewStudent, Origin]]) -> list[Student]:
     """Add students in this order, each with what it goes back to, and owe each a welcome."""
     added = [Student(*row) for row in await ADDED.fetch(conn, names=[one.name for one, _ in new])]
@@ -56,9 +49,9 @@ async def find_students(conn: Connection, numbers: Sequence[int]) -> list[Studen
     return [found.get(number) or NoSuchStudent(student_id=number) for number in numbers]
 
 
-async def list_students(conn: Connection, page: Page) -> list[Student]:
-    """Active students by id."""
-    return [Student(*row) for row in await ACTIVE.fetch(conn, after=page.after, limit=page.limit)]
+async def list_students(conn: Connection, limit: int, after: int) -> list[Student]:
+    """Active students by id, those above `after`."""
+    return [Student(*row) for row in await ACTIVE.fetch(conn, limit=limit, after=after)]
 
 
 async def rename_student(conn: Connection, student_id: int, change: NewStudent) -> Student:

@@ -1,12 +1,13 @@
-"""Messages from a sender's, an operator's and a module's side, with RabbitMQ and PostgreSQL as they are."""
+"""Messages that come twice, cannot be right, hang or are poison, from a sender's, an operator's and a module's side."""
 
 import asyncio
 import re
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import aiormq
@@ -16,7 +17,7 @@ from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 from tests.conftest import run_sql
 from tests.listeners import listener
-from tests.noting_product import MODULE, NOTES, brief, other
+from tests.noting_product import MODULE, NOTES, NewNote, brief, other, take
 from tests.rabbit_client import (
     PARKING,
     QUEUE,
@@ -24,6 +25,7 @@ from tests.rabbit_client import (
     are_waiting,
     channel_to,
     consumer,
+    consuming_here,
     noted,
     send,
     send_body,
@@ -33,12 +35,11 @@ from tests.rabbit_client import (
 )
 from tests.running import Service
 
-import kinfolk.kit.consumer
 from kinfolk.kit import inbox
 from kinfolk.kit.db import Database
 from kinfolk.kit.http.application import application
 from kinfolk.kit.lanes import Lane
-from kinfolk.kit.rabbit import Amqp
+from kinfolk.kit.rabbit import Amqp, declare
 from kinfolk.modules import messages
 
 PATIENCE_SECONDS = 60
@@ -187,19 +188,6 @@ async def test_not_now_is_an_accident(channel: AbstractChannel) -> None:
     assert (parked.header.properties.headers or {})["x-error"] == "Notes are taken later."
 
 
-@asynccontextmanager
-async def consuming_here(db: Database, amqp_url: str, lane: Lane) -> AsyncIterator[None]:
-    """A consumer in this process."""
-    ready, ending = asyncio.Event(), asyncio.Event()
-    work = asyncio.ensure_future(kinfolk.kit.consumer.consumer(db, [lane], Amqp(amqp_url))(ready.set, ending))
-    await ready.wait()
-    try:
-        yield
-    finally:
-        ending.set()
-        await work
-
-
 async def test_an_endless_operation_is_stopped_and_the_wait_for_a_connection_is_no_part_of_it(
     channel: AbstractChannel, amqp_url: str, notes_url: str
 ) -> None:
@@ -216,6 +204,23 @@ async def test_an_endless_operation_is_stopped_and_the_wait_for_a_connection_is_
         assert await noted(notes_url) == Counter(["patient"])
         await are_waiting(channel, delayed, 1)
         await channel.queue_purge(delayed)
+
+
+async def test_one_that_hangs_holds_up_nobody_who_came_with_it(amqp_url: str, notes_url: str) -> None:
+    """They share a transaction for a second at the most; then each has its own."""
+    lane = Lane("notes.patient", exchange=brief.exchange, delays_seconds=(60,), limit_seconds=3_600)
+    lane.takes(NewNote)(take)
+    words = [f"note {number}" for number in range(100)]
+    await asyncio.to_thread(run_sql, notes_url, "TRUNCATE notes", "TRUNCATE inbox")
+    async with Database(notes_url, size=6) as db, channel_to(amqp_url) as channel:
+        await declare(channel, lane, lane.delays_seconds)
+        await send(channel, "endless", queue=lane.name)
+        await asyncio.gather(*(send(channel, one, queue=lane.name) for one in words))
+        async with consuming_here(db, amqp_url, lane) as work:
+            await are_noted(notes_url, len(words))
+            work.cancel()
+        assert await noted(notes_url) == Counter(words)
+        await channel.queue_purge(lane.name)
 
 
 async def test_a_poison_message_holds_nobody_up(channel: AbstractChannel, amqp_url: str, notes_url: str) -> None:
@@ -322,6 +327,30 @@ async def test_parked_messages_are_looked_at_sent_back_and_dropped(
     again = await taken(channel, PARKING)
     assert (again.header.properties.headers or {})["x-attempt"] == 1
     assert await noted(notes_url) == Counter()
+
+
+async def test_what_is_sent_back_has_its_effect_once(
+    channel: AbstractChannel, notes_url: str, api: httpx.AsyncClient
+) -> None:
+    """Once what they were parked for is mended, and though several people send them back at a time."""
+    words = [f"later {number}" for number in range(40)]
+    run = partial(asyncio.to_thread, run_sql, notes_url)
+    await run("ALTER TABLE notes ADD CONSTRAINT not_yet CHECK (words !~ 'later')")
+    try:
+        await asyncio.gather(*(send(channel, one) for one in ["good", *words]))
+        await are_waiting(channel, PARKING, len(words))
+        parked = (await api.get("/api/v1/messages/parked")).json()
+    finally:
+        await run("ALTER TABLE notes DROP CONSTRAINT not_yet")
+    assert {one["attempts"] for one in parked} == {3}
+    assert {one["reason"].partition(":")[0] for one in parked} == {"CheckViolationError"}
+    replays = await asyncio.gather(*(api.post(f"/api/v1/messages/parked/{QUEUE}/replay") for _ in range(3)))
+    assert sorted(answer.json()["replayed"] for answer in replays) == [0, 0, len(words)]
+    await are_noted(notes_url, 1 + len(words))
+    await send(channel, words[0])  # by the sender, who knows nothing of it
+    await are_waiting(channel, QUEUE, 0)
+    assert await waiting(channel, PARKING) == 0
+    assert await noted(notes_url) == Counter(["good", *words])
 
 
 async def test_what_the_broker_parks_itself(channel: AbstractChannel, api: httpx.AsyncClient) -> None:
