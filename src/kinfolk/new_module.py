@@ -78,6 +78,7 @@ class _Names:
         text = re.sub(r"\b(a)(?= student\b)", self._article, text)
         text = re.sub(r"\bA(?= student\b)", self._article.capitalize(), text)
         text = re.sub(r"\bexample\.(?=main\b|exchange\b)", f"{self._lane}.", text)
+        text = re.sub(r"(?<=-)students?", lambda word: self._words[word[0]].replace("_", "-"), text)  # a problem's kind
         return re.sub("students?|Students?|STUDENTS?", lambda word: self._words[word[0]], text)
 
 

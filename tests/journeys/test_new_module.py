@@ -45,7 +45,7 @@ for words in sys.stdin:
 """
 # What a process of each role loads, and what is written of it: for each module in a child that finds one folder and one
 # line gone. What is not ours is loaded before, once.
-WHOLE_PRODUCT = """
+WHOLE_PRODUCT = r"""
 import os, re, sys
 from pathlib import Path
 import alembic.command, asyncpg, cyclopts, litestar, pgqueuer, prometheus_client, sqlalchemy.ext.asyncio, uvicorn

@@ -39,7 +39,7 @@ NEVER = 1_000_000_000
 brings back unread, and each look at a parked message."""
 ROOM_IN_A_FRAME = 4_096
 """Of the frame that must hold all headers, for what is not a header."""
-_PLAIN_ID = re.compile(r"(?!(?:id|body)-)[A-Za-z0-9._~:-]{1,128}")
+_PLAIN_ID = re.compile(r"(?!(?:id|body)-|\.{1,2}\Z)[A-Za-z0-9._~:-]{1,128}")
 AWAY: tuple[type[Exception], ...] = (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError, OSError)
 """What any talk with the broker may raise; a TimeoutError is an OSError."""
 
