@@ -109,14 +109,14 @@ async def test_rabbitmq_ends_and_comes_back_under_300_messages_a_second(notes_ur
     with RabbitNode() as node, consumer(node.url(), notes_url) as service:
         async with Sending(node.url(), a_second=300) as sending:
             for end in (node.stop, node.kill):
-                await sending.more(600)
+                await sending.more(300)
                 before = len(service.lines("event=broker_away"))
                 await asyncio.to_thread(end)
                 assert await asyncio.to_thread(
                     eventually, lambda before=before: len(service.lines("event=broker_away")) > before
                 )
                 await asyncio.to_thread(node.start)
-            await sending.more(600)
+            await sending.more(300)
             await check_each_once(node.url(), notes_url, await sending.end())
 
 

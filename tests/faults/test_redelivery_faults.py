@@ -26,6 +26,7 @@ from tests.rabbit_client import (
 import kinfolk.kit.consumer
 from kinfolk.kit.consumer import DEATHS_BEFORE_PARKING
 from kinfolk.kit.db import Database
+from kinfolk.kit.rabbit import declare
 
 ENDS = 5
 CUTS = 25
@@ -114,9 +115,8 @@ class Cutting:
 async def test_a_network_that_flaps_parks_nothing(amqp_url: str, notes_url: str) -> None:
     sent = [f"slow {number}" for number in range(25)]
     cutting = Cutting(amqp_url)
-    with consumer(amqp_url, notes_url):
-        pass  # the lane is declared
     async with channel_to(amqp_url) as channel, cutting.open() as url:
+        await declare(channel, main, main.delays_seconds)
         await asyncio.gather(*(send(channel, words) for words in sent))
         with await asyncio.to_thread(lambda: consumer(url, notes_url).wait_ready()) as service:
             await are_noted(notes_url, len(sent))
@@ -130,8 +130,7 @@ async def test_a_network_that_flaps_parks_nothing(amqp_url: str, notes_url: str)
 async def test_one_that_kills_its_consumers_is_parked_and_no_other(amqp_url: str, notes_url: str) -> None:
     good = [f"note {number}" for number in range(100)]
     async with channel_to(amqp_url) as channel:
-        with consumer(amqp_url, notes_url):
-            pass  # the lane is declared
+        await declare(channel, main, main.delays_seconds)
         await asyncio.gather(*(send(channel, words) for words in [*good[:10], DEADLY, *good[10:]]))
         with consumer(amqp_url, notes_url):
             parked = await taken(channel, PARKING)
