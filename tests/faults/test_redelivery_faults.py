@@ -68,8 +68,8 @@ async def test_what_is_on_its_way_while_a_consumer_ends_is_not_redelivered(
     async with Database(notes_url, size=6) as db, channel_to(amqp_url) as channel:
         for _ in range(ENDS):
             async with consuming_here(db, amqp_url, main) as work:
-                sending = asyncio.ensure_future(send_until(work.done, channel, 5, sent))
-                await are_noted(notes_url, len(sent) - len(left) + 5)
+                sending = asyncio.ensure_future(send_until(work.done, channel, 20, sent))
+                await are_noted(notes_url, len(sent) - len(left) + 20)
             await sending
             left += [await taken(channel, QUEUE) for _ in range(await waiting(channel, QUEUE))]
     assert [message.body for message in left if message.delivery.redelivered] == []  # type: ignore[union-attr]

@@ -165,11 +165,10 @@ class _LaneWork:
         others = 0
         while others < 2:
             delivered = await next_of(self._channel, self._lane.name)
-            others += 1
             if delivered is not None:
                 await self._take(delivered)
-                if delivered.delivery.redelivered:  # type: ignore[union-attr]  # what was got says so
-                    others = 0
+            is_back = delivered is not None and delivered.delivery.redelivered  # type: ignore[union-attr]  # it was got
+            others = 0 if is_back else others + 1
 
     async def _acknowledge(self, arrival: Arrival) -> None:
         if self._done_while_ending is not None:
