@@ -31,12 +31,15 @@ def consumer(amqp_url: str, pg_url: str, *words: str) -> Service:
 
 @asynccontextmanager
 async def consuming_here(db: Database, amqp_url: str, lane: Lane) -> AsyncIterator[asyncio.Future[None]]:
-    """A consumer in this process; who does not want to wait for its end may cancel it."""
+    """A consumer in this process; who does not want to wait for its end may cancel it, and who fails does not wait."""
     ready, ending = asyncio.Event(), asyncio.Event()
     work = asyncio.ensure_future(kinfolk.kit.consumer.consumer(db, [lane], Amqp(amqp_url))(ready.set, ending))
     await ready.wait()
     try:
         yield work
+    except BaseException:
+        work.cancel()
+        raise
     finally:
         ending.set()
         with suppress(asyncio.CancelledError):
