@@ -21,6 +21,7 @@ HISTORY = "src/kinfolk/migrations/versions"
 PRODUCT = "src/kinfolk/app.py"
 RULES = "src/kinfolk/rules.py"
 INDEX = "docs/README.md"
+WHO_MAY = "tests/modules/accounts/test_rules.py"
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 ONLY_THEIRS = "timezone"  # the file that another module does not need, nor what is built on it
@@ -42,7 +43,7 @@ def new_module(many: str, one: str | None) -> list[Path]:
     taken = [path for path in texts if (CHECKOUT / path).exists()]
     if taken:
         raise WrongSetting(f"there is {', '.join(taken)} already")
-    marks = {PRODUCT: "students", RULES: "/students", INDEX: "modules/students.md"}
+    marks = {PRODUCT: "students", RULES: "/students", WHO_MAY: '"GET /students', INDEX: "modules/students.md"}
     texts |= {path: _with_line(path, mark, names) for path, mark in marks.items()}
     made = [CHECKOUT / path for path in texts]
     for path, text in zip(made, texts.values(), strict=True):
