@@ -184,16 +184,15 @@ async def _correct(db: Database, import_ids: list[int], *, is_heard: bool) -> fl
                 assert None not in await correct_citizens(conn, some)
 
     heard: list[Any] = []
-    listening = events.Listening(db, heard.append, lambda: None)
-    hearing = asyncio.create_task(listening.run()) if is_heard else None
-    if hearing:
-        await listening.begun.wait()
+    ear = events.listen(db, heard.append, lambda: None) if is_heard else None
+    if ear:
+        await ear.begun.wait()
     begun = time.perf_counter()
     half = len(import_ids) // 2
     await asyncio.gather(work(import_ids[:half]), work(import_ids[half:]))
     seconds = time.perf_counter() - begun
-    if hearing:
-        hearing.cancel()
+    if ear:
+        ear.end()
     return 2 * TURNS * TOGETHER / seconds
 
 

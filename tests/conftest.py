@@ -23,7 +23,7 @@ from kinfolk.kit.db import Database
 from kinfolk.kit.embedded_postgres import ALWAYS, EmbeddedPostgres
 from kinfolk.kit.http.application import application
 from kinfolk.kit.migrate import upgrade
-from kinfolk.rules import RULES
+from kinfolk.rules import EVENTS, RULES
 from tests.memory_tokens import MemoryTokens
 from tests.noting_product import NOTES
 from tests.postgres_places import DEBIAN_15
@@ -190,7 +190,7 @@ async def db(pg_url: str) -> AsyncIterator[Database]:
 @pytest.fixture(scope="session")
 async def client(db: Database) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the whole application, in this process."""
-    auth = Auth(RULES, MemoryTokens(), is_required=False)
+    auth = Auth(RULES, MemoryTokens(), events=EVENTS, is_required=False)
     transport = httpx.ASGITransport(application(MODULES, db, auth=auth))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk", timeout=60) as client:
         yield client

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from kinfolk.kit.db import Database
-from kinfolk.kit.events import Listening, Notice
+from kinfolk.kit.events import Notice, listen
 from kinfolk.kit.http.protocol import Protocol
 
 SECONDS = 60
@@ -98,13 +98,11 @@ class Heard:
 @asynccontextmanager
 async def listener(db: Database) -> AsyncIterator[Heard]:
     heard = Heard()
-    listening = Listening(db, heard.all.put_nowait, lambda: heard.all.put_nowait(None))
-    running = asyncio.create_task(listening.run())
+    ear = listen(db, heard.all.put_nowait, lambda: heard.all.put_nowait(None))
     try:
         assert await heard.next() is None
-        assert listening.begun.is_set()
+        assert ear.begun.is_set()
         yield heard
     finally:
-        running.cancel()
-        await asyncio.wait([running])
-        assert not listening.begun.is_set()
+        ear.end()
+        assert not ear.begun.is_set()

@@ -9,7 +9,7 @@ import kinfolk.kit.http.protocol  # noqa: F401  # has problems of its own, which
 from kinfolk.app import MODULES
 from kinfolk.kit.http.application import describe, describe_messages
 from kinfolk.kit.http.pages import list_of_problems
-from kinfolk.rules import RULES
+from kinfolk.rules import EVENTS, RULES
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parent.parent
 def main(words: list[str]) -> str | None:
     made = {
         "openapi.json": describe(MODULES, RULES),
-        "asyncapi.json": describe_messages(MODULES),
+        "asyncapi.json": describe_messages(MODULES, EVENTS),
         "docs/problems.md": list_of_problems().encode(),
         "docs/settings.md": page().encode(),
     }

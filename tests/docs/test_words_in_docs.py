@@ -34,7 +34,7 @@ NOT_OURS = {
     "postmaster.pid",
     "pip.conf",
 }
-PATH = re.compile(r"[\w.*-]+(/[\w.*-]+)*/?(::\w+)?")
+PATH = re.compile(r"[\w.*-]+(/[\w.*-]+)*/?(::\w+)?|::\w+")
 
 
 def is_a_path(words: str) -> bool:
@@ -43,14 +43,19 @@ def is_a_path(words: str) -> bool:
     return bool(PATH.fullmatch(words)) and (
         (bool(rest or words.endswith("/")) and first in TOP)
         or first in {"kit", "modules", "decisions", "migrations"}
-        or re.search(r"\.(py|toml|md|txt|js)$", words) is not None
+        or re.search(r"\.(py|toml|md|txt|js)(::\w+)?$|^(::)?test_\w+$", words) is not None
     )
 
 
 def found(words: str) -> bool:
-    """The file is there, seen from the top or from the package, or under its own name alone; so is the test in it."""
+    """The file is there, seen from the top or from the package, or under its own name alone; so is the test in it.
+
+    A test that is named alone is in one of them.
+    """
     file, _, test = words.partition("::")
-    file = file.rstrip("/")
+    if re.fullmatch(r"test_\w+", file):
+        file, test = "", file
+    file = file.rstrip("/") or "test_*.py"
     places = [*REPOSITORY.glob(file), *(REPOSITORY / "src/kinfolk").glob(file)]
     if not places and "/" not in file:
         places = [path for room in ("src", "tests", "docs", "bench") for path in (REPOSITORY / room).rglob(file)]
@@ -64,14 +69,14 @@ def test_every_file_that_is_named_is_there(page: Path) -> None:
 
 
 def test_names_of_files_are_told_from_other_words() -> None:
-    words = ["kit/sql.py", "tests/nowhere.py::test_x", "docs/", "make check", "api_port", "/ready", "up", "nothing.py"]
-    assert [is_a_path(word) for word in words] == [True, True, True, False, False, False, False, True]
-    assert [found(word) for word in ("kit/sql.py", "nothing.py", "kinship.py", "tests/conftest.py::test_x")] == [
-        True,
-        False,
-        True,
-        False,
-    ]
+    words = ["kit/sql.py", "tests/nowhere.py::test_x", "docs/", "nothing.py", "test_a.py::test_b", "::test_c", "test_d"]
+    others = ["make check", "api_port", "/ready", "up"]
+    assert [word for word in [*words, *others] if is_a_path(word)] == words
+    there = ["kit/sql.py", "kinship.py", "test_chain.py::test_the_database_refuses_to_change_it"]
+    there += ["::test_the_database_refuses_to_change_it", "test_the_database_refuses_to_change_it"]
+    not_there = ["nothing.py", "tests/conftest.py::test_x", "test_log.py::test_the_database_refuses_to_change_it"]
+    not_there += ["::test_the_database", "test_the_database"]
+    assert [word for word in [*there, *not_there] if found(word)] == there
 
 
 def test_the_map_names_every_room_and_no_other() -> None:

@@ -1,5 +1,6 @@
 """Events: told by a commit, heard by who listens, and never half of it."""
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -7,9 +8,8 @@ import asyncpg
 import msgspec
 import pytest
 from sqlalchemy import func, literal_column, select
-from tests.listeners import listener
+from tests.listeners import SECONDS, listener
 
-from kinfolk.kit import events
 from kinfolk.kit.db import EVENTS_CHANNEL, Database
 from kinfolk.kit.events import LONGEST_BYTES, MOST_TOGETHER, tell, tell_each
 from kinfolk.kit.sql import sql
@@ -80,35 +80,65 @@ async def test_nonsense_of_others_is_passed_over(db: Database) -> None:
         assert await heard.names("told.after") == ["told.after"]
 
 
-LISTENERS = "FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+LISTENING = "FROM pg_stat_activity WHERE query SIMILAR TO '(UN)?LISTEN%' AND datname = current_database()"
 
 
 async def test_a_lost_connection_is_made_anew_and_its_beginning_is_told(db: Database) -> None:
     async with listener(db) as heard, db.connection() as conn:
-        assert await conn.fetch(f"SELECT pg_terminate_backend(pid) {LISTENERS}")
+        assert await conn.fetch(f"SELECT pg_terminate_backend(pid) {LISTENING}")
         assert await heard.next() is None
         await tell(conn, "told.after")
         assert await heard.names("told.after") == ["told.after"]
 
 
+async def test_all_who_listen_in_a_process_share_a_connection(db: Database) -> None:
+    said: asyncio.Queue[str] = asyncio.Queue()
+    async with listener(db) as heard, db.connection() as conn:
+        ear = db.listen("ch_other", said.put_nowait, lambda: said.put_nowait("(begin)"))
+        assert await asyncio.wait_for(said.get(), SECONDS) == "(begin)"
+        assert await conn.fetchval(f"SELECT count(*) {LISTENING}") == 1
+        await conn.execute("SELECT pg_notify('ch_other', 'a')")
+        assert await asyncio.wait_for(said.get(), SECONDS) == "a"
+        ear.end()
+        again = db.listen("ch_other", said.put_nowait, lambda: said.put_nowait("(again)"))
+        assert await asyncio.wait_for(said.get(), SECONDS) == "(again)"
+        again.end()
+        async with asyncio.timeout(SECONDS):
+            while await conn.fetchval(f"SELECT count(*) {LISTENING} AND query LIKE 'UNLISTEN%'") == 0:
+                await asyncio.sleep(0.01)
+        await conn.execute("SELECT pg_notify('ch_other', 'b')")
+        await tell(conn, "told.after")
+        assert await heard.names("told.after") == ["told.after"]
+        assert said.empty()
+    async with db.connection() as conn, asyncio.timeout(SECONDS):
+        while await conn.fetchval(f"SELECT count(*) {LISTENING}"):
+            await asyncio.sleep(0.01)
+
+
 async def test_a_database_that_is_away_is_tried_again(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     apart, tries = Database.apart, 0
+    told: list[dict[str, Any]] = []
 
     def failing(self: Database) -> Any:
         nonlocal tries
         tries += 1
         if tries < 3:
-            raise ConnectionRefusedError
+            raise [ConnectionRefusedError, ZeroDivisionError][tries - 1]
         return apart(self)
 
     monkeypatch.setattr(Database, "apart", failing)
+    monkeypatch.setattr("kinfolk.kit.db.write_line", lambda line, *_: told.append(line))
     async with Database(pg_url) as db, listener(db):
         assert tries == 3
+    assert [(line["event"], line["again_seconds"]) for line in told] == [
+        ("listening_away", 0.2),
+        ("listening_away", 0.4),
+    ]
 
 
 async def test_a_server_that_went_without_a_word_is_noticed(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """What asks for a sign of life finds that there is none: here, because the connection refuses every statement."""
-    monkeypatch.setattr(events, "LIFE_SIGN_SECONDS", 0.01)
+    monkeypatch.setattr("kinfolk.kit.db.LIFE_SIGN_SECONDS", 0.01)
     execute, signs = asyncpg.Connection.execute, 0
 
     async def dying(self: Any, query: str, *args: Any, **how: Any) -> Any:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import psutil
@@ -13,7 +14,16 @@ import pytest
 from tests.postgres_places import eventually
 
 from kinfolk.kit import passwords
-from kinfolk.kit.passwords import NICENESS, NO_PASSWORD, Call, CommonPassword, Passwords, TooManyPasswords, done
+from kinfolk.kit.passwords import (
+    NICENESS,
+    NO_PASSWORD,
+    Call,
+    CommonPassword,
+    Outcome,
+    Passwords,
+    TooManyPasswords,
+    done,
+)
 from kinfolk.kit.pool import new_line
 
 GOOD = "correct horse battery staple"
@@ -79,6 +89,32 @@ async def test_beside(beside: Beside) -> None:
     process = beside.begin()
     await said(beside.passwords)
     assert psutil.Process(process.pid).nice() == min(19, os.nice(0) + NICENESS)
+    threads = [thread.id for thread in psutil.Process(process.pid).threads()]
+    assert sorted(os.sched_getscheduler(each) for each in threads) == [os.SCHED_OTHER, os.SCHED_IDLE]
+
+
+async def test_where_the_polite_thread_has_no_time_it_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hash that does not end stands for one that is given no processor."""
+    has_time, done_by = threading.Event(), []
+
+    def slow(call: Call) -> Outcome:
+        done_by.append(threading.current_thread())
+        if threading.current_thread() is not threading.main_thread():
+            has_time.wait(60)
+        return Outcome(call.password == GOOD, None)
+
+    monkeypatch.setattr(passwords, "done", slow)
+    monkeypatch.setattr(passwords, "POLITE_SECONDS", 0.01)
+    polite = passwords._Polite()
+    assert [polite.done(Call(word, "kept")).is_right for word in (GOOD, "wrong", GOOD)] == [True, False, True]
+    assert [thread is threading.main_thread() for thread in done_by] == [False, True, True, True]
+    has_time.set()
+    assert eventually(lambda: polite._under_way is not None and polite._under_way.done())
+    monkeypatch.setattr(passwords, "POLITE_SECONDS", 60)
+    assert not polite.done(Call("wrong", "kept")).is_right
+    assert done_by[4:] == done_by[:1]
+    assert polite.done(Call(GOOD, None)).is_right
+    assert done_by[-1] is threading.main_thread()
 
 
 def test_a_letter_may_be_written_in_two_ways() -> None:

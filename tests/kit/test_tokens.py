@@ -11,7 +11,7 @@ from tests.redis_server import RedisServer
 from kinfolk.kit import tokens as stores
 from kinfolk.kit.auth import Tokens, TokensAway, Who
 from kinfolk.kit.db import Connection, Database, DatabaseAway
-from kinfolk.kit.tokens import Embedded, InRedis, Remembered, kept_tokens, new_token
+from kinfolk.kit.tokens import Embedded, InRedis, Remembered, are_elsewhere, kept_tokens, new_token
 
 ANNA, BERT = Who(7, "analyst"), Who(8, "admin")
 Open = Callable[[], Tokens]
@@ -192,6 +192,24 @@ async def test_what_redis_loses_or_somebody_forges_is_refused(redis_server: Redi
             client.delete("kinfolk:tokens-of:7")  # evicted
             assert await store.look_up(mine) is None
         await stranger.revoke_all(conn, 8)
+
+
+async def test_who_knows_only_the_database_learns_of_tokens_in_a_redis(
+    db: Database, redis_server: RedisServer, conn: Connection
+) -> None:
+    who, token = Who(987_654_321, "analyst"), new_token()
+    async with InRedis(redis_server.url, "secret") as redis:
+        for _ in range(2):
+            await Embedded(db).keep(conn, new_token(), who, 60)
+            assert not await are_elsewhere(conn, 987_654_321)
+            await redis.keep(conn, token, who, 60)
+            await redis.keep(conn, new_token(), who, 60)
+            await Embedded(db).revoke_all(conn, 987_654_321)
+            assert await redis.look_up(token) == who
+            assert await are_elsewhere(conn, 987_654_321)
+            await redis.revoke_all(conn, 987_654_321)
+            assert not await are_elsewhere(conn, 987_654_321)
+    assert not await conn.fetch("SELECT 1 FROM tokens WHERE user_id = 987654321 AND length(token_hash) < 32")
 
 
 async def test_a_database_that_is_away_lets_nobody_pass() -> None:

@@ -1,17 +1,22 @@
 """Which database a command speaks to: the one that is named, else the embedded one for as long as it lasts."""
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from kinfolk.kit.ending import FAILED, Ended, WrongSetting
+from kinfolk.kit.problems import InvalidDocument, Problem
 from kinfolk.kit.settings import CacheSettings, DatabaseSettings
 
 if TYPE_CHECKING:
+    from kinfolk.kit.db import Database
     from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -49,6 +54,28 @@ def _start_again(server: "EmbeddedPostgres", url: str) -> None:
     log.write_line({"event": "database_died", "log": str(server.log_path)}, logging.WARNING)
     if server.start() != url:
         raise Ended(FAILED, "PostgreSQL died, and another program took its port meanwhile: start Kinfolk again")
+
+
+def done_there(settings: DatabaseSettings, work: "Callable[[Database], Awaitable[T]]") -> T:
+    """What a command's work gives that needs the tables themselves. Raises Ended for what it is refused."""
+    from kinfolk.kit.db import Database
+    from kinfolk.kit.revision import is_current
+
+    async def run(url: str) -> T:
+        async with Database(url, size=2) as db:
+            async with db.connection() as conn:
+                if not await is_current(conn):  # pragma: no branch  # the end of an async with is not followed
+                    raise Ended(FAILED, "the tables are not those of this Kinfolk: kinfolk db upgrade head")
+            return await work(db)
+
+    with database_url(settings) as (url, _mend):
+        try:
+            return asyncio.run(run(url))
+        except InvalidDocument as refusal:
+            places = [f"  {bad.pointer}: {bad.detail}" for bad in refusal.facts["errors"]]
+            raise Ended(FAILED, "\n".join([refusal.title(), *places])) from None
+        except Problem as refusal:
+            raise Ended(FAILED, refusal.title()) from None
 
 
 def check_redis_url(settings: CacheSettings) -> None:

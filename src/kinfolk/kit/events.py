@@ -5,8 +5,6 @@
 They travel by PostgreSQL's NOTIFY: a rollback tells nothing, and who does not listen at the moment is not told later.
 """
 
-import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -15,13 +13,11 @@ from typing import Any
 import msgspec
 
 from kinfolk.kit import log
-from kinfolk.kit.db import AWAY, EVENTS_CHANNEL, NOT_LET_IN, Connection, Database
+from kinfolk.kit.db import EVENTS_CHANNEL, Connection, Database, Ear
 from kinfolk.kit.statements import EVENTS_TOLD
 
 LONGEST_BYTES = 7_999  # of PostgreSQL
 MOST_TOGETHER = 64
-LIFE_SIGN_SECONDS = 10.0
-LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -51,52 +47,15 @@ async def tell_each(conn: Connection, name: str, whats: Sequence[dict[str, Any]]
     await EVENTS_TOLD.execute(conn, channel=EVENTS_CHANNEL, payloads=payloads)
 
 
-class Listening:
-    """One connection that hears what is told, and is made anew whenever it is lost."""
+def listen(db: Database, on_notice: Callable[[Notice], None], on_begin: Callable[[], None]) -> Ear:
+    """Hear each notice, as `Database.listen` has it."""
 
-    def __init__(self, db: Database, on_notice: Callable[[Notice], None], on_begin: Callable[[], None]) -> None:
-        """`on_begin` is called whenever hearing begins: what was told before was not heard."""
-        self._db = db
-        self._on_notice = on_notice
-        self._on_begin = on_begin
-        self.begun = asyncio.Event()
-        """Set while it hears."""
-
-    async def run(self) -> None:
-        """For ever."""
-        pause_seconds = 0.0
-        while True:
-            try:
-                async with self._db.apart() as conn:
-                    lost = asyncio.Event()
-                    conn.add_termination_listener(lambda _conn, lost=lost: lost.set())
-                    await conn.add_listener(EVENTS_CHANNEL, self._hear)
-                    pause_seconds = 0.0
-                    self.begun.set()
-                    self._on_begin()
-                    await self._stay(conn, lost)
-            except (*NOT_LET_IN, *AWAY) as error:
-                reason = f"{type(error).__name__}: {error}"
-            else:
-                reason = "the connection was lost"
-            finally:
-                self.begun.clear()
-            pause_seconds = min(pause_seconds * 2 or 0.2, LONGEST_PAUSE_SECONDS)
-            log.write_line({"event": "events_away", "reason": reason, "again_seconds": pause_seconds}, logging.WARNING)
-            await asyncio.sleep(pause_seconds)
-
-    async def _stay(self, conn: Any, lost: asyncio.Event) -> None:
-        """Until it is lost; a server that went without a word is noticed by what it does not answer."""
-        while not lost.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(lost.wait(), LIFE_SIGN_SECONDS)
-            if not lost.is_set():
-                await conn.execute("SELECT 1")
-
-    def _hear(self, _conn: Any, _pid: int, _channel: str, payload: Any) -> None:
+    def on_told(payload: str) -> None:
         try:
             notice = msgspec.json.decode(payload, type=Notice)
         except msgspec.DecodeError as error:  # anybody who may connect may tell anything
             log.write_line({"event": "unreadable_notice", "reason": str(error)}, logging.WARNING)
         else:
-            self._on_notice(notice)
+            on_notice(notice)
+
+    return db.listen(EVENTS_CHANNEL, on_told, on_begin)

@@ -251,7 +251,7 @@ class SocketMetrics:
 
 def _close_code(code: int) -> str:
     """Those of clients may be anything from 3000 to 4999, and a label must not."""
-    return str(code) if code < 3_000 or code in (4_401, 4_408) else "other"
+    return str(code) if code < 3_000 or code in (4_401, 4_408, 4_429) else "other"
 
 
 @cache

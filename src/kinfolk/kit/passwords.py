@@ -1,14 +1,17 @@
 """Passwords: argon2id, in a process beside that has time when nobody else needs the processor.
 
-One hash takes 19 MiB and some 20 ms of a processor; they are made one after another, and few may wait.
+One hash takes 19 MiB and some 20 ms of a processor; they are made one after another, with a rest between, and few may
+wait.
 """
 
 import asyncio
 import os
 import select
 import socket
+import time
 import unicodedata
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -23,6 +26,8 @@ MOST_WAITING = 16
 IDLE_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 NICENESS = 19
+POLITE_SECONDS = 0.25
+REST_SECONDS = 0.02  # a flood of logins has other work done, too: of workers and the database
 LONGEST_CALL_BYTES = 16_384
 # What a name that nobody has is compared with, at the cost of a real one.
 NO_PASSWORD = f"$argon2id$v=19$m={KIBIBYTES},t={PASSES},p={LANES}${'A' * 22}${'A' * 43}"
@@ -77,9 +82,13 @@ class Passwords:
         outcome = await self._ask(Call(password, kept or NO_PASSWORD))
         return outcome if kept else Outcome(False, None)
 
-    async def _ask(self, call: Call) -> Outcome:
+    def require_room(self) -> None:
+        """Raises TooManyPasswords where no more may wait, for those who have work to do before they ask."""
         if self._waiting >= MOST_WAITING:
             raise TooManyPasswords(retry_after_seconds=2)
+
+    async def _ask(self, call: Call) -> Outcome:
+        self.require_room()
         self._waiting += 1
         try:
             if self._line is None:
@@ -135,10 +144,41 @@ def hasher(line: socket.socket) -> Callable[[Callable[[], None]], None]:
 
     def run(_on_ready: Callable[[], None]) -> None:
         os.nice(NICENESS)
+        polite = _Polite()
         while select.select([line], [], [], IDLE_SECONDS)[0]:
             with suppress(BlockingIOError):
                 call, descriptors, _, _ = socket.recv_fds(line, LONGEST_CALL_BYTES, 1)
                 with socket.socket(fileno=descriptors[0]) as caller, suppress(OSError):
-                    caller.sendall(msgspec.json.encode(done(msgspec.json.decode(call, type=Call))))
+                    caller.sendall(msgspec.json.encode(polite.done(msgspec.json.decode(call, type=Call))))
+                time.sleep(REST_SECONDS)
 
     return run
+
+
+class _Polite:
+    """A thread that gives up its processor to whoever wants it (SCHED_IDLE), and a way out where everybody does.
+
+    Who is only nice keeps a processor for a slice of time (Linux 6.6 and newer): others waited a millisecond for it.
+    """
+
+    def __init__(self) -> None:
+        import argon2  # noqa: F401  # the other thread would keep all waiting for what it loads
+
+        self._thread = ThreadPoolExecutor(1, initializer=_give_way)
+        self._under_way: Future[Outcome] | None = None
+
+    def done(self, call: Call) -> Outcome:
+        """As `done`. It is done here where the other has had no time for so long, or none yet for one before.
+
+        So is a new password, which no stranger can send.
+        """
+        if call.kept is not None and (self._under_way is None or self._under_way.done()):
+            self._under_way = self._thread.submit(done, call)
+            with suppress(TimeoutError):
+                return self._under_way.result(POLITE_SECONDS)
+        return done(call)
+
+
+def _give_way() -> None:
+    with suppress(OSError):  # a sandbox may forbid it
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

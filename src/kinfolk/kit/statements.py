@@ -212,13 +212,14 @@ FORGOTTEN_BEGINNINGS = sql(delete(beginnings).where(beginnings.c.begun_at < func
 
 # To look at a queue is to take its messages and give them back: of two who look, one would see nothing.
 ONE_AT_A_TIME = sql(select(func.pg_advisory_xact_lock(func.hashtextextended(param("queue", Text), 0))))
+_kept = postgresql.insert(tokens).values(
+    token_hash=param("token_hash"),
+    user_id=param("user_id"),
+    role=param("role"),
+    expires_at=func.now() + param("lifetime", Interval),
+)
 TOKEN_KEPT = sql(
-    insert(tokens).values(
-        token_hash=param("token_hash"),
-        user_id=param("user_id"),
-        role=param("role"),
-        expires_at=func.now() + param("lifetime", Interval),
-    )
+    _kept.on_conflict_do_update(index_elements=["token_hash"], set_={"expires_at": _kept.excluded.expires_at})
 )
 TOKENS_STANDING = sql(
     select(tokens.c.token_hash, tokens.c.user_id, tokens.c.role).where(
@@ -226,7 +227,11 @@ TOKENS_STANDING = sql(
     )
 )
 TOKEN_REVOKED = sql(delete(tokens).where(tokens.c.token_hash == param("token_hash")))
-ALL_TOKENS_REVOKED = sql(delete(tokens).where(tokens.c.user_id == param("user_id")))
+_IS_A_HASH = func.length(tokens.c.token_hash) == literal_column("32")
+ALL_TOKENS_REVOKED = sql(delete(tokens).where(tokens.c.user_id == param("user_id"), _IS_A_HASH))
+ARE_TOKENS_ELSEWHERE = sql(
+    select(tokens.c.user_id).where(tokens.c.user_id == param("user_id"), ~_IS_A_HASH, tokens.c.expires_at > func.now())
+)
 TOKENS_EXPIRED = sql(delete(tokens).where(tokens.c.expires_at <= func.now()).returning(tokens.c.user_id))
 
 # Of a deed that is done together with others, what is not the same for all.

@@ -15,6 +15,7 @@ from kinfolk.kit.log import note
 from kinfolk.kit.shelf import PROOF_BYTES, is_proved, proof
 from kinfolk.kit.statements import (
     ALL_TOKENS_REVOKED,
+    ARE_TOKENS_ELSEWHERE,
     TOKEN_KEPT,
     TOKEN_REVOKED,
     TOKENS_EXPIRED,
@@ -73,11 +74,17 @@ async def forget_expired(conn: Connection) -> int:
     return len(await TOKENS_EXPIRED.fetch(conn))
 
 
+async def are_elsewhere(conn: Connection, user_id: int) -> bool:
+    """Are there tokens of this user in a Redis, which whoever knows only the database cannot end?"""
+    return await ARE_TOKENS_ELSEWHERE.fetchval(conn, user_id=user_id) is not None
+
+
 class InRedis:
     """In Redis, which may evict what it likes: a token or a user's series that is gone is a token refused.
 
     A token is of its user's series; to forget the series is to revoke all of them at once. Each value carries a proof
-    that it was put there by somebody who knows the secret, as on the shelf.
+    that it was put there by somebody who knows the secret, as on the shelf. That there are any of a user stands in
+    PostgreSQL, as a row that no token has, see `are_elsewhere`.
     """
 
     def __init__(self, url: str, secret: str) -> None:
@@ -100,7 +107,9 @@ class InRedis:
     async def __aexit__(self, *_error: object) -> None:
         await self._redis.aclose()
 
-    async def keep(self, _conn: Connection, token: str, who: Who, seconds: int) -> None:
+    async def keep(self, conn: Connection, token: str, who: Who, seconds: int) -> None:
+        row = {"token_hash": _mark(who.user_id), "user_id": who.user_id, "role": who.role}
+        await TOKEN_KEPT.execute(conn, **row, lifetime=timedelta(seconds=seconds))
         await self._try(self._keep(token, who, seconds))
 
     async def _keep(self, token: str, who: Who, seconds: int) -> None:
@@ -129,7 +138,8 @@ class InRedis:
     async def revoke(self, _conn: Connection, token: str) -> None:
         await self._try(self._redis.delete(_token_name(token)))
 
-    async def revoke_all(self, _conn: Connection, user_id: int) -> None:
+    async def revoke_all(self, conn: Connection, user_id: int) -> None:
+        await TOKEN_REVOKED.execute(conn, token_hash=_mark(user_id))
         await self._try(self._redis.delete(_series_name(user_id)))
 
     async def _try(self, command: Awaitable[T]) -> T:
@@ -194,6 +204,11 @@ _NEVER: tuple[Who | None, float] = (None, 0.0)
 def _hash(token: str) -> bytes:
     """Not slow, as that of a password must be: 256 random bits cannot be guessed."""
     return hashlib.sha256(token.encode("latin-1")).digest()
+
+
+def _mark(user_id: int | None) -> bytes:
+    """In place of a hash, and shorter than any."""
+    return f"redis {user_id}".encode()
 
 
 def _token_name(token: str) -> str:

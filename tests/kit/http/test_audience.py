@@ -10,7 +10,7 @@ import pytest
 from tests.listeners import SECONDS, end_of, heard, heard_until, listening, served
 from tests.memory_tokens import MemoryTokens
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from kinfolk.kit import events
 from kinfolk.kit.auth import Auth, Role, Rule, TokensAway, Who
@@ -254,6 +254,28 @@ async def test_only_so_many_may_listen(place: str) -> None:
         await each.__aexit__(None, None, None)
 
 
+async def test_one_user_does_not_take_all(db: Database, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audience, "MOST_OF_ONE_USER", 2)
+    async with listening(place, query="?token=admin") as stays, listening(place, query="?token=other") as other:
+        async with listening(place, query="?token=admin"), listening(place, query="?token=admin") as third:
+            assert await end_of(third) == 4429
+            assert third.close_reason == "you listen at 2 sockets already"
+            await tell(db, "job.done", owner="user:4")
+            assert await names(stays, "job.done") == await names(other, "job.done") == ["job.done"]
+        async with asyncio.timeout(SECONDS):
+            while await is_turned_away(place):  # until the end of the second one is noticed
+                await asyncio.sleep(0.02)
+
+
+async def is_turned_away(place: str) -> bool:
+    async with listening(place, query="?token=admin") as ears:
+        await ears.send('{"say":"here"}')
+        try:
+            return bool(await heard(ears) != {"echo": "here"})
+        except ConnectionClosed:
+            return True
+
+
 async def test_what_the_system_lets_open_is_not_used_up(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audience, "getrlimit", lambda _which: (audience.SPARE_FILES, 1))
     with pytest.raises(InvalidStatus) as refused:
@@ -362,10 +384,17 @@ async def test_who_hangs_up_during_the_handshake_is_nobody(
 
 
 def test_a_metric_knows_few_codes() -> None:
-    assert [_close_code(code) for code in (1000, 1006, 4401, 4408, 3000, 4999)] == [
-        *("1000", "1006", "4401", "4408"),
+    assert [_close_code(code) for code in (1000, 1006, 4401, 4408, 4429, 3000, 4999)] == [
+        *("1000", "1006", "4401", "4408", "4429"),
         *("other", "other"),
     ]
+
+
+async def test_who_hears_nothing_ends_nothing(db: Database) -> None:
+    made = audience.Audience(db, Auth({}, Tokens()), 1)
+    await made.ready()
+    for _ in range(2):
+        made._end_hearing()
 
 
 def test_a_rule_that_grants_own_shows_nobodys_to_nobody() -> None:

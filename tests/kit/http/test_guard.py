@@ -32,9 +32,13 @@ async def guarded(db: Database) -> AsyncIterator[httpx.AsyncClient]:
     [
         (None, 401, "no-token"),
         ("Basic YTpi", 401, "no-token"),
+        ("Bearer", 401, "no-token"),
+        ("Bearer admin admin", 401, "no-token"),
+        ("Bearer admin, Bearer admin", 401, "no-token"),
+        ("Bearer\tadmin", 401, "no-token"),
         ("Bearer nonsense", 401, "dead-token"),
         ("Bearer supplier", 403, "not-yours"),
-        ("bearer  analyst", 200, None),
+        ("bearer  analyst \t", 200, None),
         ("Bearer admin", 200, None),
     ],
 )
@@ -44,6 +48,13 @@ async def test_who_may_look_at_students(guarded: Any, words: str | None, status:
     if kind is not None:
         assert answer.json()["type"] == f"/problems/{kind}"
     assert ("www-authenticate" in answer.headers) == (status == 401)
+
+
+async def test_who_shows_two_tokens_shows_none(guarded: Any) -> None:
+    for other in ("Bearer nonsense", "Bearer admin", "Basic YTpi"):
+        for both in ((other, "Bearer admin"), ("Bearer admin", other)):
+            answer = await guarded.get("/api/v1/students", headers=[("authorization", words) for words in both])
+            assert (answer.status_code, answer.json()["type"]) == (401, "/problems/no-token"), both
 
 
 async def test_what_is_open_is_answered_to_anybody_and_what_is_not_there_is_not(guarded: Any) -> None:

@@ -1,6 +1,7 @@
 """The OpenAPI document: valid, whole, and true."""
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ from kinfolk.kit.http import Answer, Request, get, handshake
 from kinfolk.kit.http.application import describe
 from kinfolk.kit.http.watching import ROUTES
 from kinfolk.kit.module import Module
-from kinfolk.rules import RULES
+from kinfolk.rules import EVENTS, RULES
 
 DOCUMENT: dict[str, Any] = json.loads(describe(MODULES, RULES))
 WHEN_THE_EXAMPLES_WERE_TRUE = datetime(2026, 6, 1, tzinfo=UTC)
@@ -197,4 +198,12 @@ def test_two_shapes_of_one_name_are_two_schemas() -> None:
 async def test_the_schema_of_messages_is_served_as_it_is_committed(client: httpx.AsyncClient) -> None:
     answer = await client.get("/schema/asyncapi.json")
     assert answer.content == (REPOSITORY / "asyncapi.json").read_bytes()
-    assert answer.json()["channels"].keys() >= {"imports.main", "example.main"}
+    document = answer.json()
+    assert document["channels"].keys() >= {"imports.main", "example.main", "events"}
+    assert document["channels"]["events"]["address"] == "/ws"
+    told = document["components"]["messages"]["event"]["payload"]["properties"]["name"]["enum"]
+    assert set(told) == {*EVENTS, "events.missed"}
+    for reference in re.findall(r'"\$ref": "#/([^"]+)"', answer.text):
+        part: Any = document
+        for name in reference.split("/"):
+            part = part[name]

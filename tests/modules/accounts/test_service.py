@@ -20,25 +20,19 @@ FIRST = re.compile(r"^The first administrator is admin, with the password (\S{20
 
 
 @pytest.fixture(scope="module")
-def new_url(make_database: Any) -> str:
-    return make_database("new")
-
-
-@pytest.fixture(scope="module")
 def other_url(make_database: Any) -> str:
     return make_database("other")
 
 
-def test_the_first_admin_is_told_of_once_and_can_log_in(new_url: str, secret: Path) -> None:
-    words = ("--pg-url", new_url)
-    with Service("api", "--auth", "required", *words) as first, Service("api", "--auth", "required", *words) as second:
+def test_the_first_admin_is_told_of_once_and_can_log_in(asking: Asking, secret: Path) -> None:
+    first = asking.service
+    with Service("api", "--auth", "required", *asking.words) as second:
         told = [FIRST.findall(service.log) for service in (first, second)]
         assert [len(passwords) for passwords in told] == [1, 0]
-        asking = Asking(first, words, secret)
         token = asking.token("admin", told[0][0])
         assert asking.shown(token) == 200
         assert asking.shown("nonsense") == 401
-        assert Asking(second, words, secret).shown(token) == 200
+        assert Asking(second, asking.words, secret).shown(token) == 200
         assert [first.log.count(told[0][0]), first.log.count(token), second.log.count(told[0][0])] == [1, 0, 0]
 
 
@@ -103,7 +97,7 @@ def test_failures_count_for_all_workers(asking: Asking) -> None:
     assert statuses == [401] * 5 + [429] * 4
 
 
-def test_with_a_redis(make_database: Any, secret: Path) -> None:
+def test_with_a_redis(make_database: Any, secret: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its tokens end for every worker, and while it is away nobody passes."""
     with RedisServer() as redis:
         words = ("--pg-url", make_database("asking_redis"), "--redis-url", redis.url)
@@ -111,6 +105,13 @@ def test_with_a_redis(make_database: Any, secret: Path) -> None:
             asking = Asking(service, words, secret)
             token = asking.add("anna", "analyst")
             assert {asking.shown(token) for _ in range(8)} == {200}
+            capsys.readouterr()
+            assert run(["user", "disable", "anna", *words[:2]]) == 1
+            out, err = capsys.readouterr()
+            assert out.split()[2] == "disabled"
+            assert err == "tokens of this user are in a Redis, and stand: say it again with --redis-url\n"
+            assert asking.log_in("anna").status_code == 401
+            assert asking.shown(token) == 200
             assert run(["user", "disable", "anna", *words]) == 0
             asking.until_all_answer(401, token)
             token = asking.add("bert", "analyst")
@@ -165,11 +166,10 @@ def test_a_password_is_asked_for_where_somebody_sits(
     assert run(["user", "reset", "typed", "--password-file", "-", "--pg-url", pg_url]) == 0
 
 
-def test_a_service_that_asks_nobody(make_database: Any) -> None:
-    with Service("api", "--pg-url", make_database("open")) as service:
-        assert "administrator" not in service.log.partition("ready role=")[0]
-        assert httpx.get(f"{service.url}/api/v1/users", **LOCAL).json() == []
-        assert httpx.get(f"{service.url}/user/me", **LOCAL).status_code == 404
-        assert httpx.get(f"{service.url}/api/v1/user/me", **LOCAL).status_code == 401
-        by_name = {"host": "kinfolk.example.org"}
-        assert httpx.get(f"{service.url}/health", headers=by_name, **LOCAL).status_code == 403
+def test_a_service_that_asks_nobody(service: Service) -> None:
+    assert "administrator" not in service.log.partition("ready role=")[0]
+    assert httpx.get(f"{service.url}/api/v1/users", **LOCAL).status_code == 200
+    assert httpx.get(f"{service.url}/user/me", **LOCAL).status_code == 404
+    assert httpx.get(f"{service.url}/api/v1/user/me", **LOCAL).status_code == 401
+    by_name = {"host": "kinfolk.example.org"}
+    assert httpx.get(f"{service.url}/health", headers=by_name, **LOCAL).status_code == 403

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.modules.accounts.conftest import PASSWORD, Guest, Hire, at_once, log_in
+from tests.memory_tokens import MemoryTokens
+from tests.modules.accounts.conftest import PASSWORD, Guest, Hire, Someone, at_once, log_in
 
 from kinfolk.kit.db import Database
-from kinfolk.modules.accounts.accounts import FIRST_NAME, add_first_admin
+from kinfolk.modules.accounts.accounts import FIRST_NAME, LastAdmin, add_first_admin, change_user
 from kinfolk.modules.accounts.logins import log_in as log_in_at
+
+ROUNDS = 6
 
 
 async def test_a_user_is_added_shown_and_can_log_in(hire: Hire, guest: Guest, new_name: Callable[[], str]) -> None:
@@ -101,6 +104,26 @@ async def test_one_admin_stays_whatever_two_do_to_each_other(hire: Hire, db: Dat
     assert (await admin.client.get("/user/me")).json()["role"] == "admin"
 
 
+async def test_twenty_who_fight_over_two_admins_leave_one(hire: Hire, db: Database) -> None:
+    """And each is told so; nobody waits in a circle."""
+    async with db.connection() as conn:
+        await conn.execute("UPDATE users SET role = 'analyst' WHERE role = 'admin'")
+    for _ in range(ROUNDS):
+        pair = [await hire("admin", is_logged_in=False) for _ in range(2)]
+
+        async def demote(number: int, pair: list[Someone] = pair) -> None:
+            changes: list[dict[str, Any]] = [{"role": "analyst"}, {"is_active": False}]
+            async with db.transaction() as conn:
+                await change_user(conn, MemoryTokens(), pair[number % 2].user_id, **changes[number // 2 % 2])
+
+        ends = await asyncio.gather(*(demote(number) for number in range(20)), return_exceptions=True)
+        assert {type(end) for end in ends} == {type(None), LastAdmin}
+        async with db.transaction() as conn:
+            left = await conn.fetch("SELECT user_id FROM users WHERE role = 'admin' AND is_active")
+            assert len(left) == 1
+            await conn.execute("UPDATE users SET role = 'analyst' WHERE user_id = $1", left[0][0])
+
+
 @pytest.fixture(scope="module")
 def without_users(make_database: Any) -> str:
     return make_database("first")
@@ -117,8 +140,6 @@ async def test_the_first_admin_is_made_once_and_the_password_ends(without_users:
         ((user, password),) = made
         assert (user.username, user.role) == (FIRST_NAME, "admin")
         assert len(password) == 20
-
-        from tests.memory_tokens import MemoryTokens
 
         from kinfolk.kit.auth import Auth
         from kinfolk.modules.accounts.logins import Credentials, WrongLogin

@@ -95,7 +95,10 @@ def framework(
                 "amqp": amqp,
                 "db": db,
                 "cache": cache or Cache(),
-                "documents": {pages.OPENAPI: describe(modules, auth.rules), pages.ASYNCAPI: describe_messages(modules)},
+                "documents": {
+                    pages.OPENAPI: describe(modules, auth.rules),
+                    pages.ASYNCAPI: describe_messages(modules, auth.events),
+                },
                 "parking": Parking([lane for module in modules for lane in module.load_lanes()], amqp),
                 "pool": Pool(db, line),
                 "slash_below": tuple(_slash_below(modules)),
@@ -170,9 +173,9 @@ def describe(modules: Sequence[Module], rules: Rules = NO_RULES) -> bytes:
     return _written(openapi.document(modules, [*watching.ROUTES, *handshake.ROUTES], rules))
 
 
-def describe_messages(modules: Sequence[Module]) -> bytes:
-    """The AsyncAPI document of these modules, as it is served and committed."""
-    return _written(asyncapi.document([lane for module in modules for lane in module.load_lanes()]))
+def describe_messages(modules: Sequence[Module], events: Rules = NO_RULES) -> bytes:
+    """The AsyncAPI document of these modules and events, as it is served and committed."""
+    return _written(asyncapi.document([lane for module in modules for lane in module.load_lanes()], events))
 
 
 def _written(document: dict[str, Any]) -> bytes:

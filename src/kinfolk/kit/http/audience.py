@@ -13,9 +13,9 @@ import msgspec
 
 from kinfolk.kit import log, problems
 from kinfolk.kit.auth import Auth, Grant, Role, Rule, Who
-from kinfolk.kit.db import Database
-from kinfolk.kit.events import Listening, Notice
-from kinfolk.kit.http.websocket import OUR_FAULT, TOKEN_DEAD, TRY_LATER, Socket, text_frame
+from kinfolk.kit.db import Database, Ear
+from kinfolk.kit.events import Notice, listen
+from kinfolk.kit.http.websocket import OUR_FAULT, TOKEN_DEAD, TOO_MANY, TRY_LATER, Socket, text_frame
 from kinfolk.kit.metrics import socket_metrics
 
 GATHERING_SECONDS = 0.05
@@ -23,6 +23,8 @@ GATHERING_SECONDS = 0.05
 MOST_AT_A_TIME = 100
 MOST_BATCH_BYTES = 65_536
 MOST_WAITING_BYTES = 1_048_576
+MOST_OF_ONE_USER = 100
+"""A page that opens socket after socket must not take everybody's: tabs and programs of one person are fewer."""
 SPARE_FILES = 256
 """Of those that the system lets a process open, for requests, the database and logs."""
 PATIENCE_SECONDS = 5.0
@@ -70,9 +72,9 @@ class Audience:
         self._auth = auth
         self._most = most
         self._db = db
-        self._listening: Listening | None = None
+        self._ear: Ear | None = None
         self._sockets: dict[Socket, None] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
         self._asking = 0
         self._waiting: list[_Told] = []
         self._waiting_bytes = 0
@@ -92,6 +94,10 @@ class Audience:
             self._asking -= 1
 
     def join(self, socket: Socket) -> None:
+        """Where its user has too many already, it is told so and closed."""
+        user_id = socket.who.user_id
+        if user_id is not None and self._count_of(user_id) >= MOST_OF_ONE_USER:
+            socket.close(TOO_MANY, f"you listen at {MOST_OF_ONE_USER} sockets already")
         self._sockets[socket] = None
         self._hear()  # which it did, unless the last one left between this one's handshake and now
         self._metrics.hold(len(self._sockets))
@@ -100,6 +106,9 @@ class Audience:
         del self._sockets[socket]
         self._metrics.hold(len(self._sockets))
         self._metrics.end(code)
+
+    def _count_of(self, user_id: int) -> int:
+        return sum(socket.who.user_id == user_id and socket.is_open for socket in self._sockets)
 
     # What is told
 
@@ -201,18 +210,18 @@ class Audience:
 
     # How this runs
 
-    def _hear(self) -> Listening:
-        if self._listening is None:
-            self._listening = Listening(self._db, self._on_notice, self._on_begin)
-            self._tasks = [self._started(self._listening.run()), self._started(self._rounds())]
-        return self._listening
+    def _hear(self) -> Ear:
+        if self._ear is None:
+            self._ear = listen(self._db, self._on_notice, self._on_begin)
+            self._watching = self._started(self._rounds())
+        return self._ear
 
     def _end_hearing(self) -> None:
-        self._listening = None
-        for task in self._tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
-        self._tasks = []
+        if self._ear is not None:
+            self._ear.end()
+            self._ear = None
+        if self._watching is not None and self._watching is not asyncio.current_task():
+            self._watching.cancel()
 
     def _started(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.create_task(self._watched(work), context=Context())

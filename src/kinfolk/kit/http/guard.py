@@ -17,7 +17,7 @@ from kinfolk.kit.log import note
 OPEN = Rule(is_open=True)
 WEBSOCKET = "/ws"
 LONGEST_TOKEN = 200
-_BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+_BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)[ \t]*", re.IGNORECASE)
 _HERE = frozenset({"127.0.0.1", "::1"})
 _PROXIES = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
 
@@ -57,18 +57,20 @@ def token_of(scope: Any) -> str | None:
     """The token that came with a request: `Authorization: Bearer …` (RFC 6750, 2.1).
 
     Where a WebSocket is asked for also `Sec-WebSocket-Protocol: bearer, …` or `?token=…`: a browser cannot send the
-    header.
+    header. Where two headers say who it is, neither does: a proxy may have looked at the other one.
     """
-    found = b""
+    found, count = b"", 0
     for name, value in scope["headers"]:
-        if name == b"authorization" and (match := _BEARER.fullmatch(value)):
-            found = match[1]
+        if name == b"authorization":
+            match = _BEARER.fullmatch(value)
+            found = match[1] if match else found
+            count += 1
         elif name == b"sec-websocket-protocol" and scope["path"] == WEBSOCKET:
             words = [word.strip() for word in value.split(b",")]
             found = words[1] if len(words) == 2 and words[0].lower() == b"bearer" else found
     if not found and scope["path"] == WEBSOCKET:
         found = parse_qs(scope["query_string"]).get(b"token", [b""])[0]
-    return found.decode("latin-1") if 0 < len(found) <= LONGEST_TOKEN else None
+    return found.decode("latin-1") if 0 < len(found) <= LONGEST_TOKEN and count < 2 else None
 
 
 def address_of(scope: Any) -> str:

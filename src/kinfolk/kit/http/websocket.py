@@ -36,6 +36,7 @@ TRY_LATER = 1013
 LOST = 1006  # never sent: RFC 6455, 7.1.5
 TOKEN_DEAD = 4401
 TOO_SLOW = 4408
+TOO_MANY = 4429
 
 PING = Frame(Opcode.PING, b"").serialize(mask=False)
 _SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001  # which no --log-config can make write frames
@@ -95,11 +96,15 @@ class Socket(asyncio.Protocol):
         transport.set_protocol(self)
         self._audience.join(self)
 
+    @property
+    def is_open(self) -> bool:
+        return self._frames.state is protocol.OPEN and not self._transport.is_closing()
+
     # What others do to it
 
     def give(self, frames: bytes, count: int) -> None:
         """Send so many frames; where too much of what was sent before waits, the socket is dropped instead."""
-        if self._frames.state is not protocol.OPEN or self._transport.is_closing():
+        if not self.is_open:
             return
         if self._transport.get_write_buffer_size() + len(frames) > MOST_UNSENT_BYTES:
             self._dropped += count
@@ -121,7 +126,7 @@ class Socket(asyncio.Protocol):
     def look(self) -> None:
         """Is anybody there?"""
         now = perf_counter()
-        if self._frames.state is not protocol.OPEN or self._transport.is_closing():
+        if not self.is_open:
             return
         if self._pinged is not None:
             if now - self._pinged > SILENCE_SECONDS:

@@ -113,7 +113,7 @@ async def change_user(
     password_hash: str | None = None,
 ) -> User:
     """Change what is not None, and end the user's tokens. Raises NoSuchUser, LastAdmin and TokensAway."""
-    admins = await _lock_admins(conn)
+    admins = await _admins(conn)
     row = await CHANGED.fetchrow(conn, user_id=user_id, role=role, is_active=is_active, password_hash=password_hash)
     if row is None:
         raise NoSuchUser(user_id=user_id)
@@ -129,7 +129,7 @@ async def change_user(
 
 async def remove_user(conn: Connection, tokens: Tokens, user_id: int) -> None:
     """Remove a user, and end the user's tokens. Raises as `change_user`."""
-    admins = await _lock_admins(conn)
+    admins = await _admins(conn)
     if admins == [user_id]:
         raise LastAdmin
     if await REMOVED.fetchval(conn, user_id=user_id) is None:
@@ -138,7 +138,9 @@ async def remove_user(conn: Connection, tokens: Tokens, user_id: int) -> None:
     await audit.note(conn, "user.removed", user_id=user_id)
 
 
-async def _lock_admins(conn: Connection) -> list[int]:
+async def _admins(conn: Connection) -> list[int]:
+    """Those there are until this transaction ends, but for new ones."""
+    await ONE_AT_A_TIME.execute(conn)
     return [row[0] for row in await ADMINS.fetch(conn)]
 
 

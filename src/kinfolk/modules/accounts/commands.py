@@ -1,6 +1,5 @@
 """The operator's commands: `kinfolk user add`, `list`, `disable` and `reset`. They speak to the database itself."""
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from getpass import getpass
@@ -13,15 +12,13 @@ from cyclopts import App, Parameter
 from kinfolk.kit import log
 from kinfolk.kit.auth import Role, Tokens
 from kinfolk.kit.client import printable
-from kinfolk.kit.database_url import check_redis_url, database_url
+from kinfolk.kit.database_url import check_redis_url, done_there
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.documents import read_json
 from kinfolk.kit.ending import FAILED, OK, Ended, WrongSetting, ends_plainly
 from kinfolk.kit.passwords import Passwords
-from kinfolk.kit.problems import InvalidDocument, Problem
-from kinfolk.kit.revision import is_current
 from kinfolk.kit.settings import CacheSettings, DatabaseSettings, FileSettings
-from kinfolk.kit.tokens import kept_tokens
+from kinfolk.kit.tokens import are_elsewhere, kept_tokens
 from kinfolk.modules.accounts.accounts import (
     NewUser,
     User,
@@ -99,12 +96,13 @@ def disable(
 ) -> int:
     """Let nobody log in as this user any more, and end the user's tokens (those in a Redis: with --redis-url)."""
 
-    async def change(conn: Connection, tokens: Tokens) -> User:
+    async def change(conn: Connection, tokens: Tokens) -> tuple[User, bool]:
         user = await find_named(conn, username)
-        return await change_user(conn, tokens, user.user_id, is_active=False)
+        changed = await change_user(conn, tokens, user.user_id, is_active=False)
+        return changed, await are_elsewhere(conn, user.user_id)
 
-    print(_line(_done(change, database, cache)))
-    return OK
+    user, has_tokens = _done(change, database, cache)
+    return _tell(user, has_tokens=has_tokens)
 
 
 @app.command
@@ -121,15 +119,16 @@ def reset(
     """Give a user another password, let the user log in again, and end the user's tokens (as with disable)."""
     password = read_password(password_file)
 
-    async def change(conn: Connection, tokens: Tokens) -> User:
+    async def change(conn: Connection, tokens: Tokens) -> tuple[User, bool]:
         given = read_json(msgspec.json.encode({"password": password}), UserChange)
         assert isinstance(given.password, str)
         kept = await Passwords().hashed(given.password)
         user = await find_named(conn, username)
-        return await change_user(conn, tokens, user.user_id, is_active=True, password_hash=kept)
+        changed = await change_user(conn, tokens, user.user_id, is_active=True, password_hash=kept)
+        return changed, await are_elsewhere(conn, user.user_id)
 
-    print(_line(_done(change, database, cache)))
-    return OK
+    user, has_tokens = _done(change, database, cache)
+    return _tell(user, has_tokens=has_tokens)
 
 
 def read_password(file: Path | None) -> str:
@@ -154,22 +153,19 @@ def _done(
     """What the operation gives, in a transaction. Raises Ended for its refusals."""
     check_redis_url(cache)
 
-    async def run(url: str) -> T:
-        db = Database(url, size=2)
-        async with db, kept_tokens(db, cache.redis_url, url) as tokens, db.transaction() as conn:
-            if not await is_current(conn):  # pragma: no cover  # a test refuses it, unseen by the tracer
-                raise Ended(FAILED, "the tables are not those of this Kinfolk: kinfolk db upgrade head")
+    async def work(db: Database) -> T:
+        async with kept_tokens(db, cache.redis_url, db.url) as tokens, db.transaction() as conn:
             with log.facts(by="command"):
                 return await operation(conn, tokens)
 
-    with database_url(database) as (url, _mend):
-        try:
-            return asyncio.run(run(url))
-        except InvalidDocument as refusal:
-            places = [f"  {bad.pointer}: {bad.detail}" for bad in refusal.facts["errors"]]
-            raise Ended(FAILED, "\n".join([refusal.title(), *places])) from None
-        except Problem as refusal:
-            raise Ended(FAILED, refusal.title()) from None
+    return done_there(database, work)
+
+
+def _tell(user: User, *, has_tokens: bool) -> int:
+    print(_line(user))
+    if has_tokens:
+        raise Ended(FAILED, "tokens of this user are in a Redis, and stand: say it again with --redis-url")
+    return OK
 
 
 def _line(user: User) -> str:

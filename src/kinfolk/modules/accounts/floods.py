@@ -6,6 +6,7 @@ is kept from logging in with the right password.
 """
 
 import hashlib
+from collections import Counter
 from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
 
@@ -29,25 +30,37 @@ class Attempt:
 
     def __init__(self, username: str, address: str) -> None:
         name, place = username.casefold(), _network(address)
-        self._of_one = _subject("one", name, place)
-        self._of_address = _subject("address", place)
-        self._of_account = _subject("account", name)
-
-    async def count(self, conn: Connection) -> None:
-        """Count it as failed, until it is forgiven. Raises TooManyFailures where it is one too many."""
-        counts = await _count(conn, self._of_one, self._of_address)
-        of_one, seconds = counts[self._of_one]
-        of_address, address_seconds = counts[self._of_address]
-        if of_one > MOST_OF_ONE or of_address > MOST_OF_ADDRESS:
-            raise _wait(seconds if of_one > MOST_OF_ONE else address_seconds)
-        # What is refused above costs the account nothing, nor its owner.
-        of_account, _ = (await _count(conn, self._of_account))[self._of_account]
-        if of_account > MOST_OF_ACCOUNT and of_one > MOST_OF_ONE_IN_A_FLOOD:
-            raise _wait(seconds)
+        self.of_address = _subject(1, place)
+        self.of_one = _subject(2, name, place)
+        self.of_account = _subject(3, name)
 
     async def forgive(self, conn: Connection) -> None:
         """It was no failure."""
-        await FORGIVEN.execute(conn, subjects=[self._of_one, self._of_address, self._of_account])
+        await FORGIVEN.execute(conn, subjects=[self.of_one, self.of_address, self.of_account])
+
+
+async def count(conn: Connection, attempts: list[Attempt]) -> list[TooManyFailures | None]:
+    """Count each as failed, until it is forgiven; in its place, that it is one too many.
+
+    What is refused costs the account nothing, nor its owner; and what an address sends beyond its measure costs the
+    database no more than one row.
+    """
+    refused: dict[Attempt, TooManyFailures] = {}
+    found: dict[Attempt, tuple[int, float]] = {}
+    for attempt, failures, seconds in await _count(conn, [(each, each.of_address) for each in attempts]):
+        if failures > MOST_OF_ADDRESS:
+            refused[attempt] = _wait(seconds)
+    left = [each for each in attempts if each not in refused]
+    for attempt, failures, seconds in await _count(conn, [(each, each.of_one) for each in left]):
+        found[attempt] = failures, seconds
+        if failures > MOST_OF_ONE:
+            refused[attempt] = _wait(seconds)
+    left = [each for each in left if each not in refused]
+    for attempt, of_account, _ in await _count(conn, [(each, each.of_account) for each in left]):
+        of_one, seconds = found[attempt]
+        if of_account > MOST_OF_ACCOUNT and of_one > MOST_OF_ONE_IN_A_FLOOD:
+            refused[attempt] = _wait(seconds)
+    return [refused.get(each) for each in attempts]
 
 
 async def forget_old(conn: Connection) -> int:
@@ -55,10 +68,20 @@ async def forget_old(conn: Connection) -> int:
     return len(await FORGOTTEN.fetch(conn))
 
 
-async def _count(conn: Connection, *subjects: bytes) -> dict[bytes, tuple[int, float]]:
-    """How often each has failed, and the seconds until that no longer counts."""
-    rows = await COUNTED.fetch(conn, subjects=sorted(subjects))  # in one order, so that nobody waits in a circle
-    return {subject: (failures, seconds) for subject, failures, seconds in rows}
+async def _count(conn: Connection, asked: list[tuple[Attempt, bytes]]) -> list[tuple[Attempt, int, float]]:
+    """How often its subject has failed, one attempt after another, and the seconds until that no longer counts."""
+    times = Counter(subject for _, subject in asked)
+    if not times:
+        return []
+    # In one order, so that nobody waits in a circle; so are the kinds of subjects, see `count` and `_subject`.
+    rows = await COUNTED.fetch(conn, subjects=sorted(times), times=[times[each] for each in sorted(times)])
+    failures = {subject: total - times[subject] for subject, total, _ in rows}
+    seconds = {subject: left for subject, _, left in rows}
+    counted = []
+    for attempt, subject in asked:
+        failures[subject] += 1
+        counted.append((attempt, failures[subject], seconds[subject]))
+    return counted
 
 
 def _wait(seconds: float) -> TooManyFailures:
@@ -76,5 +99,6 @@ def _network(address: str) -> str:
     return str(found)
 
 
-def _subject(*words: str) -> bytes:
-    return hashlib.sha256("\0".join(words).encode()).digest()
+def _subject(kind: int, *words: str) -> bytes:
+    """By kind first: who counts and who forgives take the rows in one order."""
+    return bytes([kind]) + hashlib.sha256("\0".join(words).encode()).digest()

@@ -9,7 +9,7 @@ from kinfolk.kit.auth import TOKEN_SECONDS, Auth, Who
 from kinfolk.kit.db import Database
 from kinfolk.kit.log import note
 from kinfolk.kit.tokens import new_token
-from kinfolk.modules.accounts.floods import Attempt
+from kinfolk.modules.accounts.floods import Attempt, count
 from kinfolk.modules.accounts.statements import KNOWN, RENEWED, STILL_SO
 
 Word = Annotated[str, Meta(max_length=1_024)]
@@ -41,8 +41,9 @@ async def log_in(db: Database, auth: Auth, given: Credentials, address: str) -> 
     It takes the same time for a name that nobody has.
     """
     attempt = Attempt(given.name, address)
+    auth.passwords.require_room()
+    await db.gathered(count, attempt)
     async with db.connection() as conn:
-        await attempt.count(conn)
         known = await KNOWN.fetchrow(conn, username=given.name)
     user_id, kept = known or (None, None)
     try:
@@ -52,8 +53,9 @@ async def log_in(db: Database, auth: Auth, given: Credentials, address: str) -> 
             await attempt.forgive(conn)
         raise
     if not outcome.is_right:
-        async with db.connection() as conn:
-            await audit.note(conn, "login.failed", by=audit.STRANGER, user_id=user_id)
+        failed = audit.entry("login.failed", by=audit.STRANGER, user_id=user_id)
+        assert failed is not None
+        await db.gathered(audit.keep_each, failed)
         raise WrongLogin
     async with db.transaction() as conn:
         if outcome.hash is None:
@@ -62,10 +64,10 @@ async def log_in(db: Database, auth: Auth, given: Credentials, address: str) -> 
             role = await RENEWED.fetchval(conn, user_id=user_id, password_hash=kept, renewed=outcome.hash)
         if role is None:  # changed this moment
             raise WrongLogin
-        await attempt.forgive(conn)
         who = Who(user_id, role)
         token = new_token()
         await auth.tokens.keep(conn, token, who, TOKEN_SECONDS)
         await audit.note(conn, "login", by=who.by)
+        await attempt.forgive(conn)  # last: who counts waits for these rows
     note(by=who.by)
     return token

@@ -14,7 +14,6 @@ from sqlalchemy import (
     case,
     delete,
     func,
-    literal,
     or_,
     select,
     update,
@@ -56,15 +55,11 @@ CHANGED = sql(
     .returning(*_COLUMNS)
 )
 REMOVED = sql(delete(users).where(_IS_MEANT).returning(users.c.user_id))
-# In this order, so that two who take away each other's role wait, and the second one finds what the first has done.
-ADMINS = sql(
-    select(users.c.user_id)
-    .where(users.c.role == "admin", users.c.is_active)
-    .order_by(users.c.user_id)
-    .with_for_update()
-)
+ADMINS = sql(select(users.c.user_id).where(users.c.role == "admin", users.c.is_active))
 IS_EMPTY = sql(select(~select(users.c.user_id).exists()))
-ONE_AT_A_TIME = sql(select(func.pg_advisory_xact_lock(func.hashtextextended("kinfolk first administrator", 0))))
+# Whoever changes who is administrator. Not by locks on their rows: one that has ceased to be one while somebody waited
+# for it stays locked, and who counts it no longer waits for it.
+ONE_AT_A_TIME = sql(select(func.pg_advisory_xact_lock(func.hashtextextended("kinfolk administrators", 0))))
 _is_let_in = (users.c.is_active, or_(users.c.password_until.is_(None), users.c.password_until > func.now()))
 _is_unchanged = (users.c.user_id == param("user_id"), users.c.password_hash == param("password_hash"))
 KNOWN = sql(
@@ -81,13 +76,13 @@ _is_over = login_failures.c.since <= func.now() - _WINDOW
 _is_among = login_failures.c.subject == any_(param("subjects", ARRAY(LargeBinary)))
 _counted = postgresql.insert(login_failures).from_select(
     ["subject", "failures", "since"],
-    select(func.unnest(param("subjects", ARRAY(LargeBinary))), literal(1, Integer), func.now()),
+    select(func.unnest(param("subjects", ARRAY(LargeBinary))), func.unnest(param("times", ARRAY(Integer))), func.now()),
 )
 COUNTED = sql(
     _counted.on_conflict_do_update(
         index_elements=["subject"],
         set_={
-            "failures": case((_is_over, 1), else_=login_failures.c.failures + 1),
+            "failures": _counted.excluded.failures + case((_is_over, 0), else_=login_failures.c.failures),
             "since": case((_is_over, func.now()), else_=login_failures.c.since),
         },
     ).returning(

@@ -1,24 +1,18 @@
 """The operator's commands: `kinfolk audit list`, `verify` and `cut`."""
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import App, Parameter
 
 from kinfolk.kit import chain
 from kinfolk.kit.client import asked, printable, read_answer
-from kinfolk.kit.database_url import database_url
+from kinfolk.kit.database_url import done_there
 from kinfolk.kit.db import Database
 from kinfolk.kit.ending import FAILED, OK, Ended, WrongSetting, ends_plainly
-from kinfolk.kit.problems import Problem
-from kinfolk.kit.revision import is_current
 from kinfolk.kit.settings import ClientSettings, DatabaseSettings, FileSettings, whole
-
-T = TypeVar("T")
 
 _ANCHOR = re.compile(r"(\d{1,18}):([0-9a-f]{64})")
 
@@ -87,7 +81,7 @@ def verify(
         async with db.snapshot() as conn:
             return await chain.verify(conn, anchor)
 
-    found = _done(follow, database)
+    found = done_there(database, follow)
     if found.wrong is not None:
         raise Ended(FAILED, found.wrong)
     print(f"{found.entries:,} entries, each as it was noted; the last is {found.last}")
@@ -110,25 +104,8 @@ def cut(
         async with db.transaction() as conn:
             return await chain.cut(conn, moment)
 
-    print(f"removed {_done(remove, database):,}")
+    print(f"removed {done_there(database, remove):,}")
     return OK
-
-
-def _done(work: Callable[[Database], Awaitable[T]], database: DatabaseSettings) -> T:
-    """What it gives. Raises Ended where it cannot be done."""
-
-    async def run(url: str) -> T:
-        async with Database(url, size=2) as db:
-            async with db.connection() as conn:
-                if not await is_current(conn):  # pragma: no branch  # the end of an async with is not followed
-                    raise Ended(FAILED, "the tables are not those of this Kinfolk: kinfolk db upgrade head")
-            return await work(db)
-
-    with database_url(database) as (url, _mend):
-        try:
-            return asyncio.run(run(url))
-        except Problem as refusal:
-            raise Ended(FAILED, refusal.title()) from None
 
 
 def _anchor(text: str) -> chain.Anchor:

@@ -188,7 +188,9 @@ async def delete_citizen(request: Request) -> Answer:
     "/imports/{import_id}/citizens/{citizen_id}/export",
     is_at_root=False,
     gives={200: Export},
-    given=Export(Held(replace(IVAN, relatives=[2]), [Tie(1, 2)], HeldImport(1, 3, "2026-11-22T12:00:00+00:00"), [])),
+    given=Export(
+        Held(replace(IVAN, relatives=[2]), [Tie(1, 2)], HeldImport(1, 3, "2026-11-22T12:00:00+00:00", None, None), [])
+    ),
     refuses=[NoSuchImport, NoSuchCitizen],
     sets=[Header("Content-Disposition", "A name for the file.", 'attachment; filename="citizen-1-1.json"')],
 )

@@ -20,12 +20,25 @@ from kinfolk.modules.citizens.statements import (
 )
 
 
+class Retry(Struct, frozen=True):
+    """What is remembered for a day, so that a retry of the import adds nothing."""
+
+    key: str
+    """The sender's `Idempotency-Key`."""
+    body_sha256: str
+    """Of the whole register as it was sent; empty once a citizen of it was removed."""
+    created_at: Moment
+
+
 class HeldImport(Struct, frozen=True):
     """The import that a citizen came in."""
 
     import_id: int
     version: int
     created_at: Moment
+    owner_id: int | None
+    """The user who added it; none where nobody was asked, and by message."""
+    retry: Retry | None
 
 
 class Tie(Struct, frozen=True):
@@ -50,13 +63,15 @@ async def export_citizen(conn: Connection, import_id: int, citizen_id: int) -> H
     row = await HELD_CITIZEN.fetchrow(conn, import_id=import_id, citizen_id=citizen_id)
     if row is None:
         raise await _absent(conn, import_id, citizen_id)
-    version, created_at, relatives, *shown = row
+    version, created_at, owner_id, key, body_sha256, remembered_at, relatives, *shown = row
     await audit.note(conn, "citizen.exported", import_id=import_id, citizen_id=citizen_id)
     note(import_id=import_id, citizen_id=citizen_id)
     return Held(
         as_shown(*shown, relatives),
         [Tie(min(citizen_id, relative), max(citizen_id, relative)) for relative in relatives],
-        HeldImport(import_id, version, created_at),
+        HeldImport(
+            import_id, version, created_at, owner_id, None if key is None else Retry(key, body_sha256, remembered_at)
+        ),
         await audit.list_about_citizen(conn, import_id, citizen_id),
     )
 

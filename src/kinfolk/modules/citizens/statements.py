@@ -292,8 +292,19 @@ REMOVED_TIES = sql(delete(ties).where(ties.c.import_id == _IMPORT))
 REMOVED_CITIZENS = sql(delete(citizens).where(citizens.c.import_id == _IMPORT))
 HELD_CITIZEN = sql(
     select(
-        imports.c.version, moment(imports.c.created_at), func.array(_RELATIVES.scalar_subquery()), *_SHOWN_COLUMNS
-    ).where(imports.c.import_id == citizens.c.import_id, _THIS_CITIZEN)
+        imports.c.version,
+        moment(imports.c.created_at),
+        imports.c.owner_id,
+        idempotent_imports.c.key,
+        func.encode(idempotent_imports.c.body_sha256, literal_column("'hex'")),
+        moment(idempotent_imports.c.created_at),
+        func.array(_RELATIVES.scalar_subquery()),
+        *_SHOWN_COLUMNS,
+    )
+    .select_from(citizens)
+    .join(imports, imports.c.import_id == citizens.c.import_id)
+    .outerjoin(idempotent_imports, idempotent_imports.c.import_id == imports.c.import_id)
+    .where(_THIS_CITIZEN)
 )
 # The row of the import first, as whoever changes its citizens: what is removed afterwards is seen as it then stands.
 TAKEN_IMPORT = sql(
