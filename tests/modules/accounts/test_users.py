@@ -41,6 +41,7 @@ async def test_a_user_is_added_shown_and_can_log_in(hire: Hire, guest: Guest, ne
         ({"password": "Password1"}, "/password"),
         ({"username": ""}, "/username"),
         ({"username": "two words"}, "/username"),
+        ({"username": "anna\n"}, "/username"),
         ({"username": "x" * 101}, "/username"),
         ({"role": "owner"}, "/role"),
         ({"more": 1}, "/more"),

@@ -29,7 +29,7 @@ FIRST_PASSWORD_LIFETIME = timedelta(days=1)
 FIRST_PASSWORD_BYTES = 15
 
 Username = Annotated[
-    str, Meta(min_length=1, max_length=100, pattern=r"^[^\s\x00-\x1f\x7f]+$", description="Without blanks.")
+    str, Meta(min_length=1, max_length=100, pattern=r"^[^\s\x00-\x1f\x7f]+(?!\n)$", description="Without blanks.")
 ]
 Password = Annotated[str, Meta(min_length=8, max_length=1_024)]
 
