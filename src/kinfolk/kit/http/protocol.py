@@ -43,6 +43,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self.unfinished_bytes = 0
         super().on_headers_complete()
+        self.headers = []  # the parser puts trailers there, which are no headers (RFC 9110, 6.5.1)
 
     def on_body(self, body: bytes) -> None:
         self.unfinished_bytes = 0
@@ -64,7 +65,7 @@ class Protocol(HttpToolsProtocol):
         """uvicorn's own switch is off: ours is an answer, and whoever else asks is answered as if he had not."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if is_asked(cycle.scope, self.headers):
+        if is_asked(cycle.scope):
             cycle.scope["extensions"] = {SWITCHED: {}}
             app = self._switching(cycle, app)
         super()._start_asgi_task(cycle, app)
