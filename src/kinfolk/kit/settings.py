@@ -284,6 +284,10 @@ class Sources:
                 self.origins[name] = {"cli": "flag", "env": variable}.get(token.source, token.source)
 
 
+sources = Sources()
+"""Those of this command line."""
+
+
 def _read_file(path: Path) -> Dict:
     """The settings of a TOML or YAML file, for Cyclopts. Raises WrongSetting."""
     readers: dict[str, Callable[[str], Any]] = {
@@ -306,7 +310,8 @@ def _read_file(path: Path) -> Dict:
     _refuse_strangers(str(path), list(settings))
     for name, value in settings.items():
         if name == "config" or not isinstance(value, str | int | float):
-            raise WrongSetting(f"{path} sets {name}, which cannot be {'in a file' if name == 'config' else value!r}")
+            shown = masked(name, value) if name in SECRETS else repr(value)
+            raise WrongSetting(f"{path} sets {name}, which cannot be {'in a file' if name == 'config' else shown}")
     return Dict(settings, source=str(path), allow_unknown=True, use_commands_as_keys=False)
 
 
