@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.known_users import ADDRESS, known_client
 from tests.modules.citizens.registers import a_citizen, a_family, add, listed, refusal, stored
-from tests.modules.citizens.test_races import State, changed, two_workers, version_of  # noqa: F401
+from tests.modules.citizens.test_races import State, changed, letting_go, two_workers, version_of  # noqa: F401
 
 from kinfolk.kit.db import EVENTS_CHANNEL, Database
 from kinfolk.modules.citizens import rights
@@ -245,16 +245,7 @@ async def test_without_the_lock_they_are_not(
     db: Database,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    taken = rights.TAKEN_IMPORT
-
-    class LetGo:
-        """Numbers the removal as the real one does, and lets go of the import's row at once."""
-
-        async def fetchrow(self, _conn: Any, **values: Any) -> Any:
-            async with db.connection() as another:
-                return await taken.fetchrow(another, **values)
-
-    monkeypatch.setattr(rights, "TAKEN_IMPORT", LetGo())
+    monkeypatch.setattr(rights, "TAKEN_IMPORT", letting_go(rights.TAKEN_IMPORT, db))
 
     async def try_often() -> None:
         for seed in range(20):
