@@ -51,7 +51,7 @@ def bad_places(body: bytes) -> dict[str, str]:
 def test_a_right_register_becomes_rows_and_ties() -> None:
     right = read(citizen(3, [1, 3]), citizen(1, [2, 3]), citizen(2, [1], gender="female"))
     assert right.citizens[2] == (
-        2, "Москва", "Льва Толстого", "16к7стр5", 7, "Иванов Иван", date(1986, 12, 26), "female",
+        2, "Москва", "Льва Толстого", "16к7стр5", 7, "Иванов Иван Иванович", date(1986, 12, 26), "female",
     )  # fmt: skip
     assert [row[0] for row in right.citizens] == [3, 1, 2]
     assert sorted(right.ties) == [(1, 2), (1, 3), (3, 3)]
