@@ -111,6 +111,8 @@ def test_a_wrong_variable_is_named(command_line: CommandLine) -> None:
     assert said == (
         "the environment sets KINFOLK_API_PROT, which is no setting of Kinfolk; did you mean KINFOLK_API_PORT?\n"
     )
+    said = command_line.refused("generate", "1", KINFOLK_SEED="1")
+    assert said == "the environment sets KINFOLK_SEED, which is no setting of Kinfolk\n"
 
 
 @pytest.mark.parametrize(

@@ -316,9 +316,10 @@ def _read_file(path: Path) -> Dict:
 
 
 def _refuse_strangers(place: str, names: Sequence[str], prefix: str = "") -> None:
-    known = [prefix + (name.upper() if prefix else name) for name in every_setting()]
+    known = [name.upper() if prefix else name for name in every_setting()]
     for name in names:
-        if name not in known:
-            close = get_close_matches(name, known, 1)
-            meant = f"; did you mean {close[0]}?" if close else ""
+        given = name.removeprefix(prefix)
+        if given not in known:
+            close = get_close_matches(given, known, 1)
+            meant = f"; did you mean {prefix}{close[0]}?" if close else ""
             raise WrongSetting(f"{place} sets {name}, which is no setting of Kinfolk{meant}")
