@@ -188,6 +188,10 @@ def test_nonsense_is_refused_in_its_turn(service: Service) -> None:
             wire.say(said)
             assert [wire.hear().status for _ in statuses] == statuses
             assert wire.is_over()
+    with Wire(service.url) as wire:
+        wire.say(request("POST", "/imports", "Content-Encoding: br", "Transfer-Encoding: chunked"))
+        assert wire.hear().status == 415
+        assert wire.say(b"nonsense\r\n").is_over(), "one answer is enough"
     service.never_said("level=error")
 
 
