@@ -18,17 +18,11 @@ from kinfolk.kit.settings import (
     PREFIX,
     AmqpSettings,
     CacheSettings,
-    ClientSettings,
-    ContactsSettings,
     DatabaseSettings,
+    EverySetting,
     FileSettings,
-    LogSettings,
-    MetricsSettings,
-    OutsideSettings,
-    ProcessSettings,
     RoleSettings,
     ServingSettings,
-    TelemetrySettings,
     WebSettings,
     masked,
     sources,
@@ -332,25 +326,12 @@ def new(what: Literal["module"], many: str, /, *, one: str | None = None) -> Non
 
 
 @app.command
-def settings(
-    file: FileSettings = FileSettings(),
-    database: DatabaseSettings = DatabaseSettings(),
-    web: WebSettings = WebSettings(),
-    cache: CacheSettings = CacheSettings(),
-    amqp: AmqpSettings = AmqpSettings(),
-    outside: OutsideSettings = OutsideSettings(),
-    contacts: ContactsSettings = ContactsSettings(),
-    process: ProcessSettings = ProcessSettings(),
-    metrics: MetricsSettings = MetricsSettings(),
-    telemetry: TelemetrySettings = TelemetrySettings(),
-    logs: LogSettings = LogSettings(),
-    client: ClientSettings = ClientSettings(),
-) -> None:
+def settings(every: EverySetting = EverySetting()) -> None:
     """Show every setting, its value and where it came from; passwords are masked."""
     rows = [
         (name, masked(name, getattr(group, name)), sources.origins.get(name, "default"))
-        for group in (file, database, web, cache, amqp, outside, contacts, process, metrics, telemetry, logs, client)
-        for name in type(group).__dataclass_fields__
+        for group in vars(every).values()
+        for name in vars(group)
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, origin in rows:

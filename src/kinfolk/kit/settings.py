@@ -216,20 +216,26 @@ class RoleSettings:
     file: FileSettings = field(default_factory=FileSettings)
 
 
-GROUPS: tuple[type[Any], ...] = (
-    FileSettings,
-    DatabaseSettings,
-    WebSettings,
-    CacheSettings,
-    AmqpSettings,
-    OutsideSettings,
-    ContactsSettings,
-    ProcessSettings,
-    MetricsSettings,
-    TelemetrySettings,
-    LogSettings,
-    ClientSettings,
-)
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class EverySetting:
+    """In the order in which they are shown."""
+
+    file: FileSettings = field(default_factory=FileSettings)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    web: WebSettings = field(default_factory=WebSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    amqp: AmqpSettings = field(default_factory=AmqpSettings)
+    outside: OutsideSettings = field(default_factory=OutsideSettings)
+    contacts: ContactsSettings = field(default_factory=ContactsSettings)
+    process: ProcessSettings = field(default_factory=ProcessSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    logs: LogSettings = field(default_factory=LogSettings)
+    client: ClientSettings = field(default_factory=ClientSettings)
+
+
+GROUPS: tuple[type[Any], ...] = tuple(type(group) for group in vars(EverySetting()).values())
 SECRETS = frozenset({"pg_url", "redis_url", "amqp_url", "amqp_vhosts", "timezone_url", "sentry_dsn", "otlp_url"})
 
 
