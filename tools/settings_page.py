@@ -1,14 +1,12 @@
 """The page of settings, made out of the settings and the commands themselves."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 from cyclopts import App, ArgumentCollection
 from cyclopts.validators import Number
 
-from kinfolk.app import MODULES
-from kinfolk.cli import app
+from kinfolk.cli import add_commands, app
 from kinfolk.kit.settings import GROUPS, PREFIX
 
 HEAD = """\
@@ -24,11 +22,12 @@ every value and where it came from; passwords are masked.
 
 
 def page() -> str:
+    add_commands(is_listing=False)
     takers = commands_by_setting()
     parts = [HEAD]
     for group in GROUPS:
         rows = [row(argument, takers) for argument in arguments_of(group)]
-        parts.append(f"\n## {group_title(group)}\n\n| setting | variable | default | for | |\n|---|---|---|---|---|\n")
+        parts.append(f"\n## {title(group)}\n\n| setting | variable | default | for | |\n|---|---|---|---|---|\n")
         parts += rows
     return "".join(parts)
 
@@ -39,7 +38,8 @@ def row(argument: Any, takers: dict[str, list[str]]) -> str:
     default = argument.field_info.default
     shown = "" if default is None or not argument.show_default else "off" if default is False else f"`{default}`"
     commands = ", ".join(f"`{command}`" for command in takers[name] if command != "settings") or "all"
-    return f"| `{name}` | `{variable}` | {shown} | {commands} | {argument.parameter.help}{limits(argument)} |\n"
+    words = " ".join(argument.parameter.help.split())
+    return f"| `{name}` | `{variable}` | {shown} | {commands} | {words}{limits(argument)} |\n"
 
 
 def limits(argument: Any) -> str:
@@ -55,7 +55,7 @@ def limits(argument: Any) -> str:
 
 def commands_by_setting() -> dict[str, list[str]]:
     takers = defaultdict(list)
-    for command in command_names():
+    for command in (name for name in app if not name.startswith("-")):
         for taker in _with_words_of_their_own(app[command]):
             for argument in taker.assemble_argument_collection():
                 if command not in takers[argument.name]:
@@ -68,15 +68,6 @@ def _with_words_of_their_own(command: App) -> list[App]:
     return [command] if command.default_command else [command[name] for name in command if not name.startswith("-")]
 
 
-def command_names() -> Iterator[str]:
-    """Every word of `kinfolk`, those of the modules too."""
-    yield from (name for name in app if not name.startswith("-"))
-    for module in MODULES:
-        for name, function in module.commands.items():
-            app.command(function, name=name)
-            yield name
-
-
 def arguments_of(group: type[Any]) -> ArgumentCollection:
     """The settings of one group, in the order of its fields."""
     arguments = app["settings"].assemble_argument_collection(parse_docstring=True)
@@ -84,5 +75,7 @@ def arguments_of(group: type[Any]) -> ArgumentCollection:
     return ArgumentCollection(argument for name in names for argument in arguments if argument.name == name)
 
 
-def group_title(group: type[Any]) -> str:
-    return group.__name__.removesuffix("Settings")
+def title(group: type[Any]) -> str:
+    """As `--help` has it."""
+    [named] = arguments_of(group)[0].parameter.group
+    return str(named.name)

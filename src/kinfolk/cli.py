@@ -18,21 +18,14 @@ from kinfolk.kit.settings import (
     PREFIX,
     AmqpSettings,
     CacheSettings,
-    ClientSettings,
-    ContactsSettings,
     DatabaseSettings,
+    EverySetting,
     FileSettings,
-    LogSettings,
-    MetricsSettings,
-    OutsideSettings,
-    ProcessSettings,
     RoleSettings,
     ServingSettings,
-    Sources,
-    TelemetrySettings,
     WebSettings,
-    is_loopback,
     masked,
+    sources,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +41,6 @@ Exit codes: 0 ended as asked, 1 failed, 2 wrong usage or settings, 3 something n
 
 KEEPING = {name: f"kinfolk.keeping:{name}" for name in ("backup", "restore", "doctor")}
 
-sources = Sources()
 app = App(
     name="kinfolk",
     help="Registers of citizens in, kinship kept two-way, answers out.",
@@ -107,8 +99,9 @@ def _provide_admin(url: str, settings: WebSettings) -> None:
 
 def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSettings) -> int:
     from kinfolk.kit import log, metrics, telemetry
+    from kinfolk.kit.listening import is_here_only, listening, place_of
     from kinfolk.kit.outside import know
-    from kinfolk.kit.process import Child, Supervisor, listening, place_of
+    from kinfolk.kit.process import Child, Supervisor
     from kinfolk.kit.role import role as beside
     from kinfolk.kit.user import become
 
@@ -135,7 +128,8 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         amqp = _amqp(settings.amqp)
         use(amqp)
         auth = _auth(db, asked, url, settings)
-        is_local = web.uds is None and is_loopback(web.api_address) and not web.asks_who
+        is_path = bound.family == socket.AF_UNIX
+        is_local = not web.asks_who and is_here_only(bound)
         app = application(
             *(MODULES, db, answers, calls, web.uploads),
             amqp=amqp,
@@ -151,7 +145,7 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
             become(process.user, folder)
         choose(settings.contacts.contacts_store, web.workers)
         log.start(logs, in_thread=False)
-        greeting = _greeting(bound, database) if role == "up" and bound.family != socket.AF_UNIX else None
+        greeting = _greeting(bound, database) if role == "up" and not is_path else None
 
         def announce() -> None:
             tell(f"ready role=api {place_of(bound)} pid={os.getpid()}")
@@ -332,33 +326,20 @@ def new(what: Literal["module"], many: str, /, *, one: str | None = None) -> Non
 
 
 @app.command
-def settings(
-    file: FileSettings = FileSettings(),
-    database: DatabaseSettings = DatabaseSettings(),
-    web: WebSettings = WebSettings(),
-    cache: CacheSettings = CacheSettings(),
-    amqp: AmqpSettings = AmqpSettings(),
-    outside: OutsideSettings = OutsideSettings(),
-    contacts: ContactsSettings = ContactsSettings(),
-    process: ProcessSettings = ProcessSettings(),
-    metrics: MetricsSettings = MetricsSettings(),
-    telemetry: TelemetrySettings = TelemetrySettings(),
-    logs: LogSettings = LogSettings(),
-    client: ClientSettings = ClientSettings(),
-) -> None:
+def settings(every: EverySetting = EverySetting()) -> None:
     """Show every setting, its value and where it came from; passwords are masked."""
     rows = [
         (name, masked(name, getattr(group, name)), sources.origins.get(name, "default"))
-        for group in (file, database, web, cache, amqp, outside, contacts, process, metrics, telemetry, logs, client)
-        for name in type(group).__dataclass_fields__
+        for group in vars(every).values()
+        for name in vars(group)
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, origin in rows:
         print(f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}")
 
 
-def _add_module_commands(*, is_listing: bool) -> None:
-    """Loaded when called, or when their first lines are to be listed."""
+def add_commands(*, is_listing: bool) -> None:
+    """Those of other files: each is loaded when called, or when its first line is to be listed."""
     from kinfolk.app import MODULES
 
     for commands in (KEEPING, *(module.commands for module in MODULES)):
@@ -371,7 +352,7 @@ def _add_module_commands(*, is_listing: bool) -> None:
 @ends_plainly
 def run(words: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    _add_module_commands(is_listing=not words or words[0] in {"-h", "--help"})
+    add_commands(is_listing=not words or words[0] in {"-h", "--help"})
     try:
         result: Any = app(words, result_action="return_value", exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from kinfolk.cli import sources
 from kinfolk.kit.database_url import database_url
 from kinfolk.kit.ending import FAILED, OK, ends_plainly
 from kinfolk.kit.settings import (
@@ -18,6 +17,7 @@ from kinfolk.kit.settings import (
     FileSettings,
     ProcessSettings,
     WebSettings,
+    sources,
 )
 
 

@@ -90,6 +90,11 @@ def test_the_map_names_every_room_and_no_other() -> None:
     assert all(path.stem in drawn for path in (package / "kit/http").glob("[!_]*.py"))
 
 
+def test_no_page_waits_to_be_written() -> None:
+    left = {name_of(page): re.findall(r"\b(?:FIGURES|TODO|FIXME|TBD|XXX)\b", page.read_text("utf-8")) for page in PAGES}
+    assert {page: words for page, words in left.items() if words} == {}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for link in links(page):

@@ -19,17 +19,14 @@ def directory() -> Iterator[Path]:
         yield place
 
 
-def test_named_programs_come_first(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_named_programs_come_first(directory: Path) -> None:
     fake = fake_programs(directory / "bin", "no", "16.3")
     assert choose_binaries(None, fake).folder == fake
     wheel = choose_binaries(None, None)
     assert wheel.is_wheel
     assert choose_binaries(wheel.major, fake) == wheel
-    monkeypatch.setenv("KINFOLK_PG_BIN", str(fake))
-    assert choose_binaries(None, None).folder == fake
-    monkeypatch.setenv("KINFOLK_PG_BIN", str(directory))
-    with pytest.raises(CannotStart, match=f"KINFOLK_PG_BIN names {directory}"):
-        choose_binaries(None, None)
+    with pytest.raises(CannotStart, match=f"--pg-bin names {directory}"):
+        choose_binaries(None, directory)
 
 
 def test_without_the_wheel_the_system_and_then_the_path_are_searched(

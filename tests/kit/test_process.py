@@ -23,7 +23,7 @@ from tests.running import Service, kinfolk
 
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.ending import Missing, WrongSetting
-from kinfolk.kit.process import listening
+from kinfolk.kit.listening import listening
 from kinfolk.kit.settings import WebSettings
 from kinfolk.kit.user import become
 

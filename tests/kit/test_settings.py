@@ -111,6 +111,8 @@ def test_a_wrong_variable_is_named(command_line: CommandLine) -> None:
     assert said == (
         "the environment sets KINFOLK_API_PROT, which is no setting of Kinfolk; did you mean KINFOLK_API_PORT?\n"
     )
+    said = command_line.refused("generate", "1", KINFOLK_SEED="1")
+    assert said == "the environment sets KINFOLK_SEED, which is no setting of Kinfolk\n"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +125,11 @@ def test_a_wrong_variable_is_named(command_line: CommandLine) -> None:
         ("a.toml", "workers = 1.5", "workers"),
         ("a.toml", "[api_port]\nvalue = 1", r"a\.toml sets api_port, which cannot be \{'value': 1\}"),
         ("a.yaml", "workers: [1, 2]", r"a\.yaml sets workers, which cannot be \[1, 2\]"),
+        (
+            "a.yaml",
+            "pg_url: ['postgresql://u:secret@h/n']",
+            r"sets pg_url, which cannot be \['postgresql://u:\*\*\*@h/n'",
+        ),
         ("a.toml", 'config = "b.toml"', r"a\.toml sets config, which cannot be"),
         ("a.toml", "api_port =", r"a\.toml: Invalid value"),
         ("a.yaml", "api_port: [1", r"a\.yaml: while parsing a flow sequence"),

@@ -16,7 +16,7 @@ from tests.running import SECONDS_TO_END, SECONDS_TO_START, Service
 
 from kinfolk.kit import lines, systemd
 from kinfolk.kit.ending import WrongSetting
-from kinfolk.kit.process import listening
+from kinfolk.kit.listening import listening
 from kinfolk.kit.settings import WebSettings
 
 NO_SERVER = "postgresql://127.0.0.1:1/kin"
@@ -37,17 +37,18 @@ def test_the_api_answers_on_the_socket_that_systemd_listens_on(place: str, tmp_p
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
     written = tmp_path / "log"
     words = [f"--setenv={name}" for name in environment]
+    is_path = place.startswith("/")
+    asked = ["--auth", "off"] if is_path else []
     with written.open("wb") as end:
         process = subprocess.Popen(
-            ["systemd-socket-activate", "--listen", place, *words, *API],
+            ["systemd-socket-activate", "--listen", place, *words, *API, *asked],
             stdin=subprocess.DEVNULL, stdout=end, stderr=end, cwd=REPOSITORY, env=environment,
         )  # fmt: skip
     try:
         assert eventually(lambda: "Listening on" in written.read_text(), SECONDS_TO_START)
-        is_path = place.startswith("/")
         transport = httpx.HTTPTransport(uds=place if is_path else None)
         with httpx.Client(transport=transport, timeout=SECONDS_TO_START) as client:
-            answer = client.get("http://localhost/health" if is_path else f"http://{place}/health")
+            answer = client.get("http://kinfolk.example.org/health" if is_path else f"http://{place}/health")
         assert answer.json() == {"status": "alive"}
         said = "uds={}" if is_path else "address={} port={}"
         line = f"ready role=api {said.format(*place.split(':'))} pid={process.pid}"
@@ -109,14 +110,37 @@ def test_a_socket_beyond_loopback_needs_a_word_as_an_address_does(handing_over: 
         hand_over(handing_over, server.fileno())
         with (
             pytest.raises(WrongSetting, match=r"0\.0\.0\.0 can be reached from other machines"),
-            listening(WebSettings()),
+            listening(WebSettings(auth="off")),
         ):
             pytest.fail("it was served")
-        handing_over.setenv("LISTEN_PID", str(os.getpid()))
-        handing_over.setenv("LISTEN_FDS", "1")
-        hand_over(handing_over, server.fileno())
-        with listening(WebSettings(insecure=True)) as bound:
-            assert bound.getsockname() == server.getsockname()
+        for settings in (WebSettings(auth="off", insecure=True), WebSettings(auth="required")):
+            handing_over.setenv("LISTEN_PID", str(os.getpid()))
+            handing_over.setenv("LISTEN_FDS", "1")
+            hand_over(handing_over, server.fileno())
+            with listening(settings) as bound:
+                assert bound.getsockname() == server.getsockname()
+
+
+@pytest.mark.parametrize("insecure", [False, True])
+def test_where_others_can_ask_it_is_said_whether_they_are_asked(
+    handing_over: pytest.MonkeyPatch, tmp_path: Path, insecure: bool
+) -> None:
+    anywhere, by_path = socket.create_server(("0.0.0.0", 0)), socket.socket(socket.AF_UNIX)
+    with anywhere, by_path:
+        by_path.bind(str(tmp_path / "kin.sock"))
+        by_path.listen()
+        for server in (anywhere, by_path):
+            hand_over(handing_over, server.fileno())
+            with (
+                pytest.raises(WrongSetting, match="say --auth required, or --auth off"),
+                listening(WebSettings(insecure=insecure)),
+            ):
+                pytest.fail("it was served")
+            handing_over.setenv("LISTEN_PID", str(os.getpid()))
+            handing_over.setenv("LISTEN_FDS", "1")
+        hand_over(handing_over, by_path.fileno())
+        with listening(WebSettings(auth="off")) as bound:
+            assert bound.getsockname() == by_path.getsockname()
 
 
 class Listener:

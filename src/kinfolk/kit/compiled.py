@@ -1,7 +1,7 @@
 """Statements without what they are written with: a child compiles them, and a role takes their text.
 
-SQLAlchemy would take up 16 MB of each role, which needs of it what 46 statements say. It is loaded at each start by a
-child that ends, so that no text can be of another day than its source.
+SQLAlchemy would take up 16 MB of each role, which needs of it what a hundred statements say. It is loaded at each start
+by a child that ends, so that no text can be of another day than its source.
 """
 
 import sys

@@ -89,7 +89,7 @@ class EmbeddedPostgres:
         patience_seconds: float = 60,
         grace_seconds: float = 30,
     ) -> None:
-        """`binaries` is the folder of PostgreSQL's programs to try first (KINFOLK_PG_BIN).
+        """`binaries` is the folder of PostgreSQL's programs to try first (--pg-bin).
 
         `patience_seconds` is how long to wait for another process to start or end, `grace_seconds` for our own to end.
         """

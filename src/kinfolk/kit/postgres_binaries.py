@@ -1,7 +1,6 @@
 """Where PostgreSQL's programs are, which of them fit the data, and a place where the server's user reaches them."""
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -31,7 +30,7 @@ class Binaries:
 
 
 def choose_binaries(pinned_major: int | None, named: Path | None) -> Binaries:
-    """The first binaries that fit: `named` (or KINFOLK_PG_BIN), the wheel's, the system's, those on the PATH.
+    """The first binaries that fit: `named` (--pg-bin), the wheel's, the system's, those on the PATH.
 
     Data pin their major version; new data take any that Kinfolk supports. Raises CannotStart, and touches nothing.
     """
@@ -50,13 +49,13 @@ def choose_binaries(pinned_major: int | None, named: Path | None) -> Binaries:
         raise CannotStart(
             f"No PostgreSQL {MAJORS[0]} to {MAJORS[-1]} was found. {here} Install one, for instance:\n"
             "  apt-get install postgresql\n"
-            "or name the folder of its programs in KINFOLK_PG_BIN, or a server of your own with --pg-url."
+            "or name the folder of its programs with --pg-bin, or a server of your own with --pg-url."
         )
     raise CannotStart(
         f"The data were made by PostgreSQL {pinned_major}, and no programs of that version were found. {here}"
         f" Nothing was touched. Install it, for instance:\n"
         f"  apt-get install postgresql-{pinned_major}\n"
-        f"or name the folder of its programs in KINFOLK_PG_BIN; to move to another version, dump the data with"
+        f"or name the folder of its programs with --pg-bin; to move to another version, dump the data with"
         f" PostgreSQL {pinned_major} and load the dump into a new --data-dir."
     )
 
@@ -105,13 +104,11 @@ def _candidates(named: Path | None) -> Iterator[Binaries]:
         if version is not None:
             yield Binaries(folder.resolve() if origin == "named" else folder, version, is_wheel=origin == "wheel")
         elif origin == "named":
-            raise CannotStart(f"KINFOLK_PG_BIN names {folder}, and no working postgres and initdb are in there.")
+            raise CannotStart(f"--pg-bin names {folder}, and no working postgres and initdb are in there.")
 
 
 def _folders(named: Path | None) -> Iterator[tuple[Path, str]]:
     """Where programs may be, and what says so: `named`, `wheel`, `system` or `path`."""
-    if named is None and os.environ.get("KINFOLK_PG_BIN"):
-        named = Path(os.environ["KINFOLK_PG_BIN"])
     if named is not None:
         yield named, "named"
     wheel = importlib.util.find_spec(WHEEL)  # found, never imported: its code opens directories and adds users

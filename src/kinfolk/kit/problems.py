@@ -42,11 +42,15 @@ class Problem(Exception):  # noqa: N818  # a Problem is an answer, not an error 
 
     status: ClassVar[int] = 400
     headers: ClassVar[dict[str, str]] = {}
+    retry_after_seconds: int | None = None
+    """When it may be asked again; where there is a time for it."""
 
-    def __init__(self, detail: str | None = None, **facts: Any) -> None:
+    def __init__(self, detail: str | None = None, *, retry_after_seconds: int | None = None, **facts: Any) -> None:
         super().__init__(detail or self.title())
         self.detail = detail
         self.facts = facts
+        if retry_after_seconds is not None:
+            self.retry_after_seconds = retry_after_seconds
 
     @classmethod
     def kind(cls) -> str:
@@ -65,7 +69,9 @@ class Problem(Exception):  # noqa: N818  # a Problem is an answer, not an error 
         return document | self.facts
 
     def answer_headers(self) -> dict[str, str]:
-        return self.headers
+        if self.retry_after_seconds is None:
+            return self.headers
+        return self.headers | {"retry-after": str(self.retry_after_seconds)}
 
 
 class BadInput(Problem):
@@ -147,13 +153,7 @@ class TooMany(Problem):
     """This was asked for too often."""
 
     status = 429
-
-    def __init__(self, detail: str | None = None, *, retry_after_seconds: int = 5, **facts: Any) -> None:
-        super().__init__(detail, **facts)
-        self.retry_after_seconds = retry_after_seconds
-
-    def answer_headers(self) -> dict[str, str]:
-        return {"retry-after": str(self.retry_after_seconds)}
+    retry_after_seconds = 5
 
 
 class BadGateway(Problem):
@@ -166,13 +166,7 @@ class Unavailable(Problem):
     """This is not possible just now."""
 
     status = 503
-
-    def __init__(self, detail: str | None = None, *, retry_after_seconds: int = 5, **facts: Any) -> None:
-        super().__init__(detail, **facts)
-        self.retry_after_seconds = retry_after_seconds
-
-    def answer_headers(self) -> dict[str, str]:
-        return {"retry-after": str(self.retry_after_seconds)}
+    retry_after_seconds = 5
 
 
 class GatewayTimeout(Problem):

@@ -13,26 +13,24 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
-from pathlib import Path
 from time import monotonic
 from typing import NoReturn
 
 import setproctitle
 
 from kinfolk.kit import log, metrics, systemd, telemetry
-from kinfolk.kit.ending import FAILED, INTERRUPTED, NOT_THERE, OK, WRONG_USAGE, Ended, Missing, WrongSetting
-from kinfolk.kit.settings import LogSettings, WebSettings, is_loopback
+from kinfolk.kit.ending import FAILED, INTERRUPTED, NOT_THERE, OK, WRONG_USAGE, Ended
+from kinfolk.kit.settings import LogSettings
 
 LONGEST_PAUSE_SECONDS = 10.0
 SETTLED_SECONDS = 10.0
 MOST_FAILURES_AT_START = 3
 KILL_MARGIN_SECONDS = 2.0
 SAME_WISH_SECONDS = 0.3  # timeout(1) and terminals tell the process and its group, which is one wish told twice
-BACKLOG = 2_048  # as uvicorn, which listens once more
 _PR_SET_PDEATHSIG = 1
 
 
@@ -306,88 +304,3 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # pragma: no cover  # it was killed within microseconds of the fork
             os._exit(FAILED)
-
-
-@contextmanager
-def listening(settings: WebSettings) -> Iterator[socket.socket]:
-    """What the API listens on: what systemd hands over, or bound here, before root is dropped.
-
-    Raises WrongSetting and Missing.
-    """
-    handed_over = systemd.handed_over()
-    if handed_over is not None:
-        with handed_over:
-            if handed_over.family != socket.AF_UNIX:
-                _refuse_strangers(settings, handed_over.getsockname()[0])
-            yield handed_over
-        return
-    if settings.uds is None:
-        with _listen_at_port(settings) as bound:
-            yield bound
-        return
-    with _listen_at_path(settings.uds) as bound:
-        try:
-            yield bound
-        finally:
-            with suppress(OSError):  # the folder may be closed to whom --user named; the next start removes it
-                settings.uds.unlink()
-
-
-def _listen_at_port(settings: WebSettings) -> socket.socket:
-    _refuse_strangers(settings, settings.api_address)
-    bound = socket.socket(socket.AF_INET6 if ":" in settings.api_address else socket.AF_INET)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((settings.api_address, settings.api_port))
-        bound.listen(BACKLOG)  # with SO_REUSEADDR two may bind, and only one listen
-    except OSError as error:
-        bound.close()
-        raise Missing(
-            f"cannot listen on {settings.api_address} port {settings.api_port}: {error.strerror}; "
-            "--api-port takes another one (0: any free one)"
-        ) from error
-    return bound
-
-
-def _refuse_strangers(settings: WebSettings, address: str) -> None:
-    if not (settings.asks_who or settings.insecure or is_loopback(address)):
-        raise WrongSetting(
-            f"--api-address {address} can be reached from other machines and with --auth off nobody would be asked "
-            "who they are; say --auth required, or --insecure"
-        )
-
-
-def _listen_at_path(path: Path) -> socket.socket:
-    bound = socket.socket(socket.AF_UNIX)
-    try:
-        if path.is_socket():
-            if not _is_left_behind(path):
-                raise Missing(f"cannot listen on --uds {path}: another process listens there")
-            path.unlink()
-        bound.bind(str(path))
-        path.chmod(0o666)  # who may reach it is the folder's business, as with other servers
-        bound.listen(BACKLOG)
-    except OSError as error:
-        bound.close()
-        raise Missing(f"cannot listen on --uds {path}: {error.strerror or error}") from error
-    except Missing:
-        bound.close()
-        raise
-    return bound
-
-
-def _is_left_behind(path: Path) -> bool:
-    """Whether the process that made this socket was killed."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            return True
-    return False
-
-
-def place_of(bound: socket.socket) -> str:
-    """Where that is, in the words of a role's line."""
-    if bound.family == socket.AF_UNIX:
-        return f"uds={bound.getsockname()}"
-    return "address={} port={}".format(*bound.getsockname()[:2])

@@ -216,20 +216,26 @@ class RoleSettings:
     file: FileSettings = field(default_factory=FileSettings)
 
 
-GROUPS: tuple[type[Any], ...] = (
-    FileSettings,
-    DatabaseSettings,
-    WebSettings,
-    CacheSettings,
-    AmqpSettings,
-    OutsideSettings,
-    ContactsSettings,
-    ProcessSettings,
-    MetricsSettings,
-    TelemetrySettings,
-    LogSettings,
-    ClientSettings,
-)
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class EverySetting:
+    """In the order in which they are shown."""
+
+    file: FileSettings = field(default_factory=FileSettings)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    web: WebSettings = field(default_factory=WebSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    amqp: AmqpSettings = field(default_factory=AmqpSettings)
+    outside: OutsideSettings = field(default_factory=OutsideSettings)
+    contacts: ContactsSettings = field(default_factory=ContactsSettings)
+    process: ProcessSettings = field(default_factory=ProcessSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    logs: LogSettings = field(default_factory=LogSettings)
+    client: ClientSettings = field(default_factory=ClientSettings)
+
+
+GROUPS: tuple[type[Any], ...] = tuple(type(group) for group in vars(EverySetting()).values())
 SECRETS = frozenset({"pg_url", "redis_url", "amqp_url", "amqp_vhosts", "timezone_url", "sentry_dsn", "otlp_url"})
 
 
@@ -284,6 +290,10 @@ class Sources:
                 self.origins[name] = {"cli": "flag", "env": variable}.get(token.source, token.source)
 
 
+sources = Sources()
+"""Those of this command line."""
+
+
 def _read_file(path: Path) -> Dict:
     """The settings of a TOML or YAML file, for Cyclopts. Raises WrongSetting."""
     readers: dict[str, Callable[[str], Any]] = {
@@ -306,14 +316,16 @@ def _read_file(path: Path) -> Dict:
     _refuse_strangers(str(path), list(settings))
     for name, value in settings.items():
         if name == "config" or not isinstance(value, str | int | float):
-            raise WrongSetting(f"{path} sets {name}, which cannot be {'in a file' if name == 'config' else value!r}")
+            shown = masked(name, value) if name in SECRETS else repr(value)
+            raise WrongSetting(f"{path} sets {name}, which cannot be {'in a file' if name == 'config' else shown}")
     return Dict(settings, source=str(path), allow_unknown=True, use_commands_as_keys=False)
 
 
 def _refuse_strangers(place: str, names: Sequence[str], prefix: str = "") -> None:
-    known = [prefix + (name.upper() if prefix else name) for name in every_setting()]
+    known = [name.upper() if prefix else name for name in every_setting()]
     for name in names:
-        if name not in known:
-            close = get_close_matches(name, known, 1)
-            meant = f"; did you mean {close[0]}?" if close else ""
+        given = name.removeprefix(prefix)
+        if given not in known:
+            close = get_close_matches(given, known, 1)
+            meant = f"; did you mean {prefix}{close[0]}?" if close else ""
             raise WrongSetting(f"{place} sets {name}, which is no setting of Kinfolk{meant}")

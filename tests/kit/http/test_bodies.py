@@ -20,8 +20,9 @@ import pytest
 from tests.kit.http.conftest import FILE_LIMIT_BYTES, LIMIT_BYTES, PLANTED
 
 from kinfolk.kit.db import Database
+from kinfolk.kit.http import bodies
 from kinfolk.kit.http.answers import READ_HERE_BYTES
-from kinfolk.kit.http.application import application
+from kinfolk.kit.http.application import MOST_UPLOADS, application
 from kinfolk.kit.http.bodies import MOST_MEMBERS, PIECE_BYTES, SMALL_BYTES, Body
 
 GZIP = {"content-encoding": "gzip"}
@@ -63,6 +64,28 @@ async def test_a_body_of_no_told_length_is_counted(planted: httpx.AsyncClient) -
     most = b"x" * LIMIT_BYTES
     assert is_whole(await planted.post("/sums", content=pieces(most[:7], b"", most[7:])), most)
     assert kind(await planted.post("/sums", content=pieces(most, b"x"))) == (413, "body-too-large")
+
+
+async def test_a_body_that_stops_coming_gives_its_place_back(
+    planted: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "SILENCE_SECONDS", 0.1)
+    before = open_files()
+
+    async def stopping(*parts: bytes) -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+        await asyncio.Event().wait()
+
+    for parts in ((), (b"x" * 100, b"x" * SMALL_BYTES)):
+        answer = await planted.post(
+            "/files", content=stopping(*parts), headers={"content-length": str(SMALL_BYTES + 200)}
+        )
+        assert kind(answer) == (408, "body-stopped")
+    whole = b"x" * (SMALL_BYTES + 1)
+    answers = await asyncio.gather(*(planted.post("/files", content=whole) for _ in range(MOST_UPLOADS)))
+    assert [answer.status_code for answer in answers] == [201] * MOST_UPLOADS
+    assert open_files() == before
 
 
 async def test_no_body_is_an_empty_one(planted: httpx.AsyncClient) -> None:
@@ -211,7 +234,7 @@ async def test_a_client_that_hangs_up_is_nobodys_accident(
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"content-length", b"%d" % (2 * len(half)))],
+        "headers": [(b"host", b"kinfolk"), (b"content-length", b"%d" % (2 * len(half)))],
         "server": ("kinfolk", 80),
         "client": None,
         "state": {},

@@ -21,6 +21,7 @@ from tests.modules.citizens.registers import a_citizen, add, listed
 from kinfolk.app import MODULES
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.http.application import application
+from kinfolk.kit.statement import Statement
 from kinfolk.modules.citizens import correction
 
 CLIENTS = 20
@@ -108,6 +109,17 @@ async def try_serial(*clients: httpx.AsyncClient, seed: int, ties: float = 0.7) 
         assert reading.json()["data"] == expected
 
 
+def letting_go(statement: Statement, db: Database) -> Any:
+    """Numbers and makes a change as the statement does, and lets go of the import's row at once."""
+
+    class LetGo:
+        async def fetchrow(self, _conn: Connection, **values: Any) -> Any:
+            async with db.connection() as another:
+                return await statement.fetchrow(another, **values)
+
+    return LetGo()
+
+
 @pytest.mark.parametrize("ties", [0.7, 0.1])
 @pytest.mark.parametrize("seed", range(3))
 async def test_changes_are_as_if_one_came_after_another(client: httpx.AsyncClient, seed: int, ties: float) -> None:
@@ -122,16 +134,7 @@ async def test_changes_over_two_workers_are_too(two_workers: list[httpx.AsyncCli
 async def test_without_the_lock_they_are_not(
     client: httpx.AsyncClient, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corrected = correction.CORRECTED_CITIZEN
-
-    class LetGo:
-        """Numbers and makes the changes as the real one does, and lets go of the import's row at once."""
-
-        async def fetchrow(self, _conn: Connection, **values: Any) -> Any:
-            async with db.connection() as another:
-                return await corrected.fetchrow(another, **values)
-
-    monkeypatch.setattr(correction, "CORRECTED_CITIZEN", LetGo())
+    monkeypatch.setattr(correction, "CORRECTED_CITIZEN", letting_go(correction.CORRECTED_CITIZEN, db))
     with pytest.raises(AssertionError):
         await try_serial(client, seed=0)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.modules.citizens.registers import a_citizen
 
 from kinfolk.kit.documents import read_at_a_glance
 from kinfolk.modules.citizens import register
@@ -27,17 +28,8 @@ TODAY = date(2026, 1, 1)
 
 
 def citizen(citizen_id: Any = 1, relatives: Any = (), **other: Any) -> dict[str, Any]:
-    return {
-        "citizen_id": citizen_id,
-        "town": "Москва",
-        "street": "Льва Толстого",
-        "building": "16к7стр5",
-        "apartment": 7,
-        "name": "Иванов Иван",
-        "birth_date": "26.12.1986",
-        "gender": "male",
-        "relatives": list(relatives) if isinstance(relatives, tuple | range) else relatives,
-    } | other
+    relatives = list(relatives) if isinstance(relatives, tuple | range) else relatives
+    return a_citizen(1, relatives=relatives) | {"citizen_id": citizen_id} | other
 
 
 def body_of(*citizens: Any) -> bytes:
@@ -59,7 +51,7 @@ def bad_places(body: bytes) -> dict[str, str]:
 def test_a_right_register_becomes_rows_and_ties() -> None:
     right = read(citizen(3, [1, 3]), citizen(1, [2, 3]), citizen(2, [1], gender="female"))
     assert right.citizens[2] == (
-        2, "Москва", "Льва Толстого", "16к7стр5", 7, "Иванов Иван", date(1986, 12, 26), "female",
+        2, "Москва", "Льва Толстого", "16к7стр5", 7, "Иванов Иван Иванович", date(1986, 12, 26), "female",
     )  # fmt: skip
     assert [row[0] for row in right.citizens] == [3, 1, 2]
     assert sorted(right.ties) == [(1, 2), (1, 3), (3, 3)]

@@ -13,9 +13,9 @@ import httpx
 import pytest
 from tests.known_users import ADDRESS, known_client
 from tests.modules.citizens.registers import a_citizen, a_family, add, listed, refusal, stored
-from tests.modules.citizens.test_races import State, changed, two_workers, version_of  # noqa: F401
+from tests.modules.citizens.test_races import State, changed, letting_go, two_workers, version_of  # noqa: F401
 
-from kinfolk.kit.db import Database
+from kinfolk.kit.db import EVENTS_CHANNEL, Database
 from kinfolk.modules.citizens import rights
 
 HOME = "/api/v1"
@@ -123,8 +123,22 @@ async def test_a_retry_with_its_key_does_not_bring_a_citizen_back(client: httpx.
 
 
 async def test_a_removal_waits_for_a_change_and_takes_its_ties(client: httpx.AsyncClient, db: Database) -> None:
-    """A tie that came while the removal waited for the row of the import goes, too."""
+    """A tie that came while the removal waited for the row of the import goes, too, and both who had it are told."""
     import_id = await add(client, FAMILY)
+    told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    async with db.apart() as ear:
+        await ear.add_listener(EVENTS_CHANNEL, lambda *notice: told.put_nowait(json.loads(str(notice[-1]))))
+        await remove_while_a_tie_comes(client, db, import_id)
+        event: dict[str, Any] = {"name": None}
+        async with asyncio.timeout(60):
+            while event["name"] != "citizen.changed" or event["whats"][0]["import_id"] != import_id:
+                event = await told.get()
+    assert event["whats"] == [{"import_id": import_id, "citizen_id": 1}]
+    assert await listed(client, import_id) == FAMILY[:3]
+
+
+async def remove_while_a_tie_comes(client: httpx.AsyncClient, db: Database, import_id: int) -> None:
+    """Somebody else ties 1 and 4, who is being removed."""
     async with db.transaction() as conn:
         await conn.execute("UPDATE imports SET version = version + 1 WHERE import_id = $1", import_id)
         removal = asyncio.ensure_future(client.delete(place(import_id, 4)))
@@ -137,7 +151,6 @@ async def test_a_removal_waits_for_a_change_and_takes_its_ties(client: httpx.Asy
                 await asyncio.sleep(0.01)
         await conn.execute("INSERT INTO ties VALUES ($1, 1, 4)", import_id)
     assert (await removal).status_code == 204
-    assert await listed(client, import_id) == FAMILY[:3]
 
 
 CLIENTS = 20
@@ -238,16 +251,7 @@ async def test_without_the_lock_they_are_not(
     db: Database,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    taken = rights.TAKEN_IMPORT
-
-    class LetGo:
-        """Numbers the removal as the real one does, and lets go of the import's row at once."""
-
-        async def fetchrow(self, _conn: Any, **values: Any) -> Any:
-            async with db.connection() as another:
-                return await taken.fetchrow(another, **values)
-
-    monkeypatch.setattr(rights, "TAKEN_IMPORT", LetGo())
+    monkeypatch.setattr(rights, "TAKEN_IMPORT", letting_go(rights.TAKEN_IMPORT, db))
 
     async def try_often() -> None:
         for seed in range(20):

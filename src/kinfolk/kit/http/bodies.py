@@ -19,6 +19,8 @@ PIECE_BYTES = 1_048_576
 SMALL_BYTES = 4_000_000
 """What a body may take up in memory. 10,000 citizens as they mostly are stay below it."""
 MOST_MEMBERS = 1_000
+SILENCE_SECONDS = 60
+"""After which a body that stopped coming is given up: large ones hold places that others wait for."""
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
 
 
@@ -38,6 +40,12 @@ class UnknownCharset(problems.BadInput):
     """The body is to be UTF-8, as JSON is (RFC 8259, section 8.1)."""
 
 
+class BodyStopped(problems.Problem):
+    """The body stopped coming before it was whole."""
+
+    status = 408
+
+
 class TooManyUploads(problems.Unavailable):
     """As many large bodies are under way as are taken at a time."""
 
@@ -46,7 +54,15 @@ class NoRoom(problems.Unavailable):
     """There is no room just now for a body as large as this one."""
 
 
-UNREADABLE = (MalformedJson, BrokenBody, UnknownCharset, BodyTooLarge, UnknownCoding, problems.InvalidDocument)
+UNREADABLE = (
+    MalformedJson,
+    BrokenBody,
+    UnknownCharset,
+    BodyTooLarge,
+    UnknownCoding,
+    BodyStopped,
+    problems.InvalidDocument,
+)
 """What a route may refuse that reads a document."""
 
 
@@ -181,7 +197,11 @@ async def _arriving(request: Request[Any, Any, Any], limit_bytes: int) -> AsyncI
     size = 0
     more = True
     while more:
-        message = await request.receive()
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                message = await request.receive()
+        except TimeoutError:
+            raise BodyStopped(silence_seconds=SILENCE_SECONDS) from None
         if message["type"] == "http.disconnect":
             raise ClientGone
         assert message["type"] == "http.request"

@@ -49,6 +49,10 @@ class WrongHost(problems.Forbidden):
     """Where nobody is asked who they are, this machine is called localhost or 127.0.0.1."""
 
 
+class UnclearHost(problems.BadInput):
+    """A request of HTTP/1.1 says once which host it is for (RFC 9112, section 3.2)."""
+
+
 class InternalError(problems.Problem):
     """Something went wrong on our side."""
 
@@ -148,7 +152,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._request_id = b""
-        self._host = b""
+        self._hosts: list[bytes] = []
         self._is_cross_site = False
         self._is_read = True
         self._read_headers(scope["headers"])
@@ -169,7 +173,7 @@ class _Exchange:
                 trace = match[1]
                 self.traceparent = value.decode()
             elif name == b"host":
-                self._host = value
+                self._hosts.append(value)
             elif name == b"sec-fetch-site":
                 self._is_cross_site = value == b"cross-site"
             elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
@@ -184,7 +188,9 @@ class _Exchange:
         must not use its visitor's browser to reach us (Fetch Metadata Request Headers, 2.3), nor call this machine by
         a name of its own (DNS rebinding).
         """
-        if is_local and not _is_this_machine(self._host):
+        if len(self._hosts) != 1 and (self._hosts or self.scope["http_version"] == "1.1"):
+            return UnclearHost()
+        if is_local and not _is_this_machine(self._hosts[0] if self._hosts else b""):
             return WrongHost()
         path = self.scope["path"]
         is_slashed = len(path) > 1 and path.endswith("/") and not path.startswith(slash_below)

@@ -118,12 +118,12 @@ def _offers_bearer(headers: dict[bytes, list[bytes]]) -> bool:
     return SUBPROTOCOL.encode() in [word.strip().lower() for word in offered.split(b",")]
 
 
-def is_asked(scope: Any, headers: list[tuple[bytes, bytes]]) -> bool:
+def is_asked(scope: Any) -> bool:
     """Does this request want to become a WebSocket, as far as its server must know?"""
     if scope["method"] != "GET" or scope["path"] != WEBSOCKET or scope["http_version"] != "1.1":
         return False
-    upgrade = b",".join(value for name, value in headers if name == b"upgrade")
-    connection = b",".join(value for name, value in headers if name == b"connection")
+    upgrade = b",".join(value for name, value in scope["headers"] if name == b"upgrade")
+    connection = b",".join(value for name, value in scope["headers"] if name == b"connection")
     return upgrade.strip().lower() == b"websocket" and b"upgrade" in [
         word.strip().lower() for word in connection.split(b",")
     ]

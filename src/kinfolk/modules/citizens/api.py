@@ -13,7 +13,15 @@ from kinfolk.kit.db import Connection
 from kinfolk.kit.documents import MalformedJson
 from kinfolk.kit.http import Answer, Header, Request, delete, entity_tag, get, patch, post
 from kinfolk.kit.http.answers import StaleTag, UnreadableHeader
-from kinfolk.kit.http.bodies import BodyTooLarge, BrokenBody, NoRoom, TooManyUploads, UnknownCharset, UnknownCoding
+from kinfolk.kit.http.bodies import (
+    BodyStopped,
+    BodyTooLarge,
+    BrokenBody,
+    NoRoom,
+    TooManyUploads,
+    UnknownCharset,
+    UnknownCoding,
+)
 from kinfolk.modules.citizens.analytics import count_presents, find_percentiles
 from kinfolk.modules.citizens.answers import MONTHS, MonthPresents, TownPercentiles
 from kinfolk.modules.citizens.correction import NoSuchCitizen, correct_citizen
@@ -49,7 +57,7 @@ MARIA = Citizen(2, "Москва", "Льва Толстого", "16к7стр5", 
 PRESENTS = {4: [MonthPresents(1, 1)], 12: [MonthPresents(2, 1)]}
 TAG = Header("ETag", "The edition of the import that this answer was made of.")
 SEEN = Header("If-None-Match", "Entity tags already seen; 304 if one of them is still right.")
-UNREADABLE = (MalformedJson, BrokenBody, UnknownCharset, BodyTooLarge, UnknownCoding, InvalidCitizens)
+UNREADABLE = (MalformedJson, BrokenBody, UnknownCharset, BodyTooLarge, UnknownCoding, BodyStopped, InvalidCitizens)
 
 
 class ImportNumber(Struct):

@@ -12,9 +12,9 @@ from kinfolk.modules.citizens.correction import NoSuchCitizen, tell_of_relatives
 from kinfolk.modules.citizens.imports import BODY_FORGOTTEN, Edition, as_shown, find_edition
 from kinfolk.modules.citizens.register import Citizen
 from kinfolk.modules.citizens.statements import (
-    ENDED_TIES,
     FORGOTTEN_BODY,
     HELD_CITIZEN,
+    RELATIVES_ENDED,
     REMOVED_CITIZEN,
     TAKEN_IMPORT,
 )
@@ -84,8 +84,8 @@ async def remove_citizen(conn: Connection, import_id: int, citizen_id: int, chec
     taken = await TAKEN_IMPORT.fetchrow(conn, import_id=import_id, citizen_id=citizen_id)
     if taken is None:
         raise await _absent(conn, import_id, citizen_id)
-    version, created_at, owner, relatives = taken
-    await ENDED_TIES.execute(conn, import_id=import_id, citizen_id=citizen_id)
+    version, created_at, owner = taken
+    ended = await RELATIVES_ENDED.fetch(conn, import_id=import_id, citizen_id=citizen_id)
     if await REMOVED_CITIZEN.fetchval(conn, import_id=import_id, citizen_id=citizen_id) is None:
         raise NoSuchCitizen(import_id=import_id, citizen_id=citizen_id)  # somebody else removed them meanwhile
     check(Edition(version - 1, created_at))
@@ -94,7 +94,7 @@ async def remove_citizen(conn: Connection, import_id: int, citizen_id: int, chec
     await forgetting.owe(conn, f"imports/{import_id}/")
     await audit.note(conn, "citizen.removed", import_id=import_id, citizen_id=citizen_id)
     await events.tell(conn, "citizen.removed", owner=owner, import_id=import_id, citizen_id=citizen_id)
-    await tell_of_relatives(conn, import_id, citizen_id, relatives, owner)
+    await tell_of_relatives(conn, import_id, citizen_id, [relative_id for (relative_id,) in ended], owner)
     note(import_id=import_id, citizen_id=citizen_id)
 
 

@@ -311,18 +311,22 @@ TAKEN_IMPORT = sql(
     update(imports)
     .where(imports.c.import_id == _IMPORT, select(citizens.c.citizen_id).where(_THIS_CITIZEN).exists())
     .values(version=imports.c.version + 1)
-    .returning(imports.c.version, imports.c.created_at, _OWNER.label("owner"), func.array(_RELATIVES.scalar_subquery()))
+    .returning(imports.c.version, imports.c.created_at, _OWNER.label("owner"))
 )
 # Each end by itself, so by its own index.
-ENDED_TIES = sql(
+_ALL_AS_LOW = (
     delete(ties)
     .where(ties.c.import_id == _IMPORT, ties.c.low_id == _CITIZEN)
-    .add_cte(
-        delete(ties)
-        .where(ties.c.import_id == _IMPORT, ties.c.high_id == _CITIZEN, ties.c.low_id < _CITIZEN)
-        .cte("ended_as_high")
-    )
+    .returning(ties.c.high_id.label("relative_id"))
+    .cte("ended_as_low")
 )
+_ALL_AS_HIGH = (
+    delete(ties)
+    .where(ties.c.import_id == _IMPORT, ties.c.high_id == _CITIZEN, ties.c.low_id < _CITIZEN)
+    .returning(ties.c.low_id.label("relative_id"))
+    .cte("ended_as_high")
+)
+RELATIVES_ENDED = sql(select(_ALL_AS_LOW).union_all(select(_ALL_AS_HIGH)))
 REMOVED_CITIZEN = sql(delete(citizens).where(_THIS_CITIZEN).returning(citizens.c.citizen_id))
 FORGOTTEN_BODY = sql(
     update(idempotent_imports).where(idempotent_imports.c.import_id == _IMPORT).values(body_sha256=param("body_sha256"))
