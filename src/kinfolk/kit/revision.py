@@ -22,7 +22,6 @@ def folder() -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-@cache
 def head() -> str:
     """The newest revision of the history: the one that no other comes after."""
     named = _named()
@@ -35,7 +34,9 @@ def known() -> set[str]:
     return _named()["revision"]
 
 
+@cache
 def _named() -> dict[str, set[str]]:
+    """Remembered: who has become another user may not be able to read it any more."""
     named: dict[str, set[str]] = {"revision": set(), "down_revision": set()}
     for path in (folder() / "versions").glob("*.py"):
         for what, names in _NAMED.findall(path.read_text(encoding="utf-8")):
@@ -43,9 +44,15 @@ def _named() -> dict[str, set[str]]:
     return named
 
 
+async def revision_of(conn: Connection) -> str | None:
+    """Where the tables of a database are; None where there are none."""
+    try:
+        found: str | None = await conn.fetchval("SELECT version_num FROM alembic_version")
+    except asyncpg.UndefinedTableError:
+        return None
+    return found
+
+
 async def is_current(conn: Connection) -> bool:
     """Is the database at the head of the history?"""
-    try:
-        return bool(await conn.fetchval("SELECT version_num FROM alembic_version") == head())
-    except asyncpg.UndefinedTableError:
-        return False
+    return await revision_of(conn) == head()

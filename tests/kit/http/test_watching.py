@@ -18,6 +18,7 @@ from kinfolk.kit.http import watching
 from kinfolk.kit.http.application import application
 from kinfolk.kit.http.watching import READY_SECONDS, SILENT
 from kinfolk.kit.rabbit import Amqp
+from kinfolk.kit.revision import head
 from kinfolk.kit.shelf import Shelf
 
 
@@ -150,12 +151,14 @@ async def test_tables_that_are_behind_are_told(make_database: Any) -> None:
         assert answer.json()["migrations"].startswith("not at head")
 
 
-async def test_a_revision_nobody_knows_is_not_head(make_database: Any) -> None:
+async def test_an_older_revision_is_not_ready_and_a_newer_one_is(make_database: Any) -> None:
+    """Else a migration would end all processes of the version before at once."""
     url = await asyncio.to_thread(make_database, "ahead")
     async with Database(url) as db, client_of(db) as client:
-        assert (await client.get("/ready")).status_code == 200
-        await asyncio.to_thread(run_sql, url, "UPDATE alembic_version SET version_num = 'later'")
-        assert (await client.get("/ready")).status_code == 503
+        for revision, status, said in [("0001", 503, "not at head"), ("9999", 200, "ahead"), (head(), 200, "at head")]:
+            await asyncio.to_thread(run_sql, url, f"UPDATE alembic_version SET version_num = '{revision}'")
+            answer = await client.get("/ready")
+            assert (answer.status_code, answer.json()["migrations"].startswith(said)) == (status, True)
 
 
 def counted(text: str, route: str) -> float:

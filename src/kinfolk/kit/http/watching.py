@@ -13,9 +13,11 @@ from kinfolk.kit.http.answers import Answer, Request
 from kinfolk.kit.http.routes import get
 from kinfolk.kit.log import note
 from kinfolk.kit.rabbit import is_reachable
-from kinfolk.kit.revision import is_current
+from kinfolk.kit.revision import head, known, revision_of
 
 READY_SECONDS = 1.0
+AHEAD = "ahead: the tables are a newer Kinfolk's"
+"""They serve this one, too, until each process is replaced."""
 SILENT = "does not answer: messages wait"
 
 
@@ -45,7 +47,7 @@ async def health(_request: Request) -> Answer:
 
 @get("/ready", gives={200: Readiness, 503: Readiness}, given=Readiness("ready", "answers", "at head"))
 async def ready(request: Request) -> Answer:
-    """Can requests be served? The database answers within a second, its tables are up to date, RabbitMQ lets us in.
+    """Can requests be served? The database answers within a second, its tables are not behind, RabbitMQ lets us in.
 
     Where there is none of it, RabbitMQ is not asked for.
     """
@@ -61,11 +63,15 @@ async def _database(request: Request) -> tuple[bool, str, str]:
     """Whether it can be used, and why not; how its tables stand."""
     try:
         async with asyncio.timeout(READY_SECONDS), request.db.connection() as conn:
-            is_head = await is_current(conn)
+            found = await revision_of(conn)
     except Exception as error:  # whatever it is, we are not ready, and the prober must be told
         note(reason=type(error).__name__)
         return False, _what_is_known(error), "unknown"
-    return is_head, "answers", "at head" if is_head else "not at head: run kinfolk db upgrade head"
+    if found == head():
+        return True, "answers", "at head"
+    if found is None or found in known():
+        return False, "answers", "not at head: run kinfolk db upgrade head"
+    return True, "answers", AHEAD
 
 
 async def _redis(request: Request) -> str | msgspec.UnsetType:
