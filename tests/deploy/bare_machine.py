@@ -73,13 +73,14 @@ def python_of(root: Path) -> str:
 
 
 def wheels(python: str) -> Path:
-    """What requirements.txt locks, for a machine that asks no index."""
+    """What the lock files of the product and its extras hold, for a machine that asks no index."""
     folder = CACHE / f"wheels-{python}"
-    wanted = CACHE / "requirements.txt"
-    # pip reads these marks with the Python at hand, which may be newer than the machine's.
-    wanted.write_text(re.sub(r" ; python_full_version < '[\d.]+'", "", (REPOSITORY / "requirements.txt").read_text()))
-    words = ["download", "--quiet", "--require-hashes", "--requirement", wanted]
-    words += ["--dest", folder, "--only-binary=:all:", "--python-version", python]
+    words = ["download", "--quiet", "--require-hashes", "--dest", folder]
+    words += ["--only-binary=:all:", "--python-version", python]
+    for name in ("requirements.txt", "requirements-extras.txt"):
+        # pip reads these marks with the Python at hand, which may be newer than the machine's.
+        (CACHE / name).write_text(re.sub(r" ; python_full_version < '[\d.]+'", "", (REPOSITORY / name).read_text()))
+        words += ["--requirement", CACHE / name]
     subprocess.run([sys.executable, "-m", "pip", *words], check=True, capture_output=True)
     return folder
 

@@ -5,9 +5,10 @@ Run by `make deploy-check`. There is no container engine here: buildah runs what
 
 import json
 import os
+import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def buildah() -> Iterator[Buildah]:
 
 
 @pytest.fixture(scope="module")
-def image(buildah: Buildah, tmp_path_factory: pytest.TempPathFactory) -> str:
+def build(buildah: Buildah, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Builds one; the words are those of `docker build`."""
     with a_root() as root:
         container = buildah("from", "scratch").strip()
         buildah("add", "--quiet", container, root, "/")
@@ -66,9 +68,18 @@ def image(buildah: Buildah, tmp_path_factory: pytest.TempPathFactory) -> str:
     index = tmp_path_factory.mktemp("pip") / "pip.conf"
     index.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
     mounts = ["--volume", f"{found}:/wheels:ro", "--volume", f"{index}:/etc/pip.conf:ro"]
-    words = ["--pull-never", "--format", "docker", "--layers", "--file", "deploy/docker/Dockerfile", "--tag", "kinfolk"]
-    buildah("build", *mounts, *words, ".")
-    return "kinfolk"
+    always = ["--pull-never", "--format", "docker", "--layers", "--file", "deploy/docker/Dockerfile"]
+
+    def build(tag: str, *words: str) -> str:
+        buildah("build", *mounts, *always, "--tag", tag, *words, ".")
+        return tag
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def image(build: Callable[..., str]) -> str:
+    return build("kinfolk")
 
 
 @pytest.fixture(scope="module")
@@ -103,23 +114,42 @@ def supervisor(buildah_run: subprocess.Popen[bytes]) -> psutil.Process | None:
     return next((process for process in inside if process.cmdline()[:1] == ["kinfolk api"]), None)
 
 
-def test_it_serves_and_says_so_and_ends_when_it_is_told(
+def test_what_watching_needs_is_in_it_where_that_is_asked_for(
+    buildah: Buildah, container: str, build: Callable[..., str]
+) -> None:
+    look = ["--", "python", "-c", "import sentry_sdk, opentelemetry.exporter.otlp.proto.http.trace_exporter"]
+    with pytest.raises(AssertionError, match="No module named 'sentry_sdk'"):
+        buildah("run", container, *look)
+    watched = buildah("from", "--pull-never", build("watched", "--build-arg", "WITH_EXTRAS=yes")).strip()
+    assert buildah("run", watched, *look) == ""
+
+
+def test_it_serves_asks_who_it_is_and_ends_when_it_is_told(
     buildah: Buildah, container: str, image: str, make_database: Any, tmp_path: Path
 ) -> None:
     said = json.loads(buildah("inspect", "--type", "image", image))["Docker"]["config"]
+    kinfolk = ["run", container, "--", *said["Entrypoint"]]
     port = free_port()
     settings = {"PG_URL": make_database("image", is_empty=True), "API_PORT": str(port)}
     for name, value in settings.items():
         buildah("config", "--env", f"KINFOLK_{name}={value}", container)
-    buildah("run", container, "--", *said["Entrypoint"], "db", "upgrade", "head")
+    buildah(*kinfolk, "db", "upgrade", "head")
+    with pytest.raises(AssertionError, match="can be reached from other machines and with --auth off nobody"):
+        buildah(*kinfolk, *said["Cmd"], "--auth", "off")
     log = tmp_path / "log"
     with log.open("wb") as lines:
-        command = buildah.command("run", container, "--", *said["Entrypoint"], *said["Cmd"])
+        command = buildah.command(*kinfolk, *said["Cmd"])
         running = subprocess.Popen(command, env=buildah.environment, stdout=lines, stderr=lines)
     try:
         assert eventually(lambda: "ready role=api" in log.read_text() or running.poll() is not None, SECONDS)
         assert running.poll() is None, log.read_text()[-1_000:]
-        assert httpx.get(f"http://127.0.0.1:{port}/ready", timeout=SECONDS).json()["status"] == "ready"
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as client:
+            assert client.get("/ready").json()["status"] == "ready"
+            assert client.get("/api/v1/imports").status_code == 401
+            [password] = re.findall(r"with the password (\S+)", log.read_text())
+            login = client.post("/api/v1/user/auth", json={"username": "admin", "password": password})
+            token = {"authorization": f"Bearer {login.json()['data']['access_token']}"}
+            assert client.get("/api/v1/imports", headers=token).status_code == 200
         buildah("run", container, "--", *said["Healthcheck"]["Test"][1:])
         first = supervisor(running)
         assert first is not None
@@ -132,3 +162,12 @@ def test_it_serves_and_says_so_and_ends_when_it_is_told(
             running.wait()
     with pytest.raises(AssertionError, match="refused"):
         buildah("run", container, "--", *said["Healthcheck"]["Test"][1:])
+
+
+def test_it_backs_up_and_restores(buildah: Buildah, container: str) -> None:
+    """After the test above, whose tables it finds."""
+    script = "kinfolk backup /tmp --keep 1 && kinfolk restore /tmp/*.dump --replace"
+    said = buildah("run", container, "--", "sh", "-c", script)
+    assert re.search(r"\.dump: \d+ bytes, revision (\d+)\n/tmp/.+ is restored: revision \1\n", said), said
+    with pytest.raises(AssertionError, match="No PostgreSQL 15 to 18 was found"):
+        buildah("run", container, "--", "sh", "-c", "kinfolk backup --check /tmp/*.dump")

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 CHECKOUT = Path(__file__).parents[2]
 SCRIPTS = ["run", "test", ".ci/run", "tools/check", "tools/lock", "tools/test-servers"]
 SCRIPTS += ["tools/release", "tools/deploy-check"]
-LOCKS = ["requirements.txt", "requirements-dev.txt"]
+LOCKS = ["requirements.txt", "requirements-dev.txt", "requirements-extras.txt"]
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -32,7 +32,10 @@ def test_every_locked_package_has_a_hash_and_no_place(lock: str) -> None:
 
 
 def test_developers_have_the_versions_that_run() -> None:
-    assert pins("requirements.txt").items() < pins("requirements-dev.txt").items()
+    run, extras, developed = pins("requirements.txt"), pins("requirements-extras.txt"), pins("requirements-dev.txt")
+    assert run.items() < developed.items()
+    assert extras.items() < developed.items()
+    assert not run.keys() & extras.keys()
 
 
 def test_locks_hold_what_the_project_asks_for() -> None:
@@ -44,6 +47,7 @@ def test_locks_hold_what_the_project_asks_for() -> None:
             project["project"]["dependencies"] + groups["build"] + project["build-system"]["requires"],
         ),
         ("requirements-dev.txt", groups["dev"]),
+        ("requirements-extras.txt", sum(project["project"]["optional-dependencies"].values(), [])),
     ]:
         locked = pins(lock)
         for requirement in map(Requirement, wanted):
