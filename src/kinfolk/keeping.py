@@ -6,19 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from kinfolk.kit.database_url import database_url
-from kinfolk.kit.ending import FAILED, OK, ends_plainly
-from kinfolk.kit.settings import (
-    AmqpSettings,
-    CacheSettings,
-    ClientSettings,
-    DatabaseSettings,
-    FileSettings,
-    ProcessSettings,
-    WebSettings,
-    sources,
-)
+from kinfolk.kit.ending import FAILED, OK, WrongSetting, ends_plainly
+from kinfolk.kit.settings import ClientSettings, DatabaseSettings, FileSettings, ServingSettings, sources, whole
 
 
 @ends_plainly
@@ -30,14 +22,19 @@ def backup(
         bool,
         Parameter(name="--check", negative="", help="Write none: restore FILE into a server of its own, and tell."),
     ] = False,
+    keep: Annotated[
+        int | None,
+        Parameter(converter=whole, validator=Number(gte=1), help="Of a folder's backups, remove all but so many."),
+    ] = None,
     database: DatabaseSettings = DatabaseSettings(),
     settings: FileSettings = FileSettings(),
 ) -> int:
     """Write all that the database holds into FILE, while the service runs.
 
     FILE is there when all of it is: what was there before stays until then. It holds people, and only you can read it.
+    Where FILE is a folder, a file in it is named after the moment.
     """
-    from kinfolk.kit.backup import back_up, check
+    from kinfolk.kit.backup import back_up, check, file_of_now, remove_older
 
     if is_check:
         revision, rows = check(file, database.pg_bin, _renewals())
@@ -45,9 +42,17 @@ def backup(
             print(f"{table} {count}")
         print(f"{file} can be restored: revision {revision}, {sum(rows.values())} rows in {len(rows)} tables")
         return OK
+    folder = file if file.is_dir() else None
+    if keep is not None and folder is None:
+        raise WrongSetting(f"--keep is for a folder of backups, which {file} is not")
+    if folder is not None:
+        file = file_of_now(folder)
     with database_url(database) as (url, _mend):
         revision = back_up(url, file, database.pg_bin)
     print(f"{file}: {file.stat().st_size} bytes, revision {revision}")
+    if folder is not None and keep is not None:
+        for older in remove_older(folder, keep):
+            print(f"{older}: removed")
     return OK
 
 
@@ -75,15 +80,7 @@ def restore(
 
 
 @ends_plainly
-def doctor(
-    file: FileSettings = FileSettings(),
-    database: DatabaseSettings = DatabaseSettings(),
-    web: WebSettings = WebSettings(),
-    cache: CacheSettings = CacheSettings(),
-    amqp: AmqpSettings = AmqpSettings(),
-    process: ProcessSettings = ProcessSettings(),
-    client: ClientSettings = ClientSettings(),
-) -> int:
+def doctor(settings: ServingSettings = ServingSettings(), client: ClientSettings = ClientSettings()) -> int:
     """Tell what is wrong with this installation and what mends it, a line each; changes nothing.
 
     Give it the settings that the service has. `wrong` keeps something from working and makes the exit code 1;
@@ -93,13 +90,8 @@ def doctor(
     from kinfolk.kit.doctor import Place, examine
 
     place = Place(
-        database=database,
-        web=web,
-        cache=cache,
-        amqp=amqp,
-        process=process,
+        settings=settings,
         client=client,
-        config=file.config,
         origins=dict(sources.origins),
         lanes=[lane for module in MODULES for lane in module.load_lanes()],
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.deploy.bare_machine import Booted, a_root, kinfolk_wheel, python_of, wheels
-from tests.postgres_places import REPOSITORY, eventually
+from tests.postgres_places import REPOSITORY
 
 ANSIBLE = REPOSITORY / "deploy/ansible"
 SECONDS = 600
@@ -62,9 +62,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
             yield machine
 
 
-def played(machine: Booted, *words: str) -> dict[str, int]:
-    """Plays site.yml; what it says at the end. Nothing may have failed."""
-    play = ["ansible-playbook", "-i", "/root/hosts", "-e", "@/root/variables.json", "site.yml", *words]
+def played(machine: Booted, *words: str, playbook: str = "site.yml") -> dict[str, int]:
+    """What a play says at the end. Nothing may have failed."""
+    play = ["ansible-playbook", "-i", "/root/hosts", "-e", "@/root/variables.json", playbook, *words]
     said = machine.does("bash", "-lc", f"cd /root/deploy/ansible && {' '.join(play)}", limit=SECONDS)
     recap = re.search(r"^localhost +: (.*)$", said, re.MULTILINE)
     assert recap, said[-2_000:]
@@ -99,8 +99,31 @@ def test_another_setting_restarts_each_role(machine: Booted) -> None:
 
 
 def test_the_backup_of_the_night_can_be_read(machine: Booted) -> None:
-    assert machine.does("systemctl", "is-active", "backup-kinfolk.timer") == "active\n"
-    machine.does("systemctl", "start", "backup-kinfolk.service")
-    assert machine.does("systemctl", "show", "--value", "--property=Result", "backup-kinfolk.service") == "success\n"
-    listed = machine.does("bash", "-c", "runuser -u postgres -- pg_restore --list /var/backups/kinfolk/*.dump")
-    assert eventually(lambda: "TABLE DATA public citizens" in listed, 30), listed[-500:]
+    assert machine.does("systemctl", "is-active", "kinfolk-backup.timer") == "active\n"
+    machine.does("systemctl", "start", "kinfolk-backup.service")
+    assert machine.does("systemctl", "show", "--value", "--property=Result", "kinfolk-backup.service") == "success\n"
+    checked = machine.does("bash", "-c", "/opt/kinfolk/bin/kinfolk backup --check /var/lib/kinfolk-backups/*.dump")
+    assert "can be restored: revision " in checked, checked[-500:]
+
+
+FILES_ALONE = """\
+- hosts: kinfolk_native
+  tasks:
+    - ansible.builtin.include_role: {name: kinfolk, tasks_from: files}
+    - ansible.builtin.meta: end_play
+"""
+"""As far as no engine is needed: what it would start is ended before."""
+
+
+def test_the_files_for_containers_are_brought_and_a_second_time_changes_nothing(machine: Booted) -> None:
+    machine.does("bash", "-c", f"cat >/root/deploy/ansible/files.yml <<'END'\n{FILES_ALONE}END")
+    words = ["-e", "kinfolk_postgres_password=\\'a/b\\'", "-e", "kinfolk_version=1.2.3"]
+    assert played(machine, *words, playbook="files.yml")["changed"] > 5
+    assert played(machine, *words, playbook="files.yml")["changed"] == 0
+    folder = "/opt/kinfolk-compose/compose"
+    variables = machine.does("grep", "-v", "^#", f"{folder}/.env")
+    assert variables == "VERSION=1.2.3\nPLACE=127.0.0.1:8080\nCOMPOSE_PROFILES=\n"
+    settings = machine.does("/opt/kinfolk/bin/kinfolk", "settings", "--config", f"{folder}/secrets/kinfolk.toml")
+    assert "postgresql://kinfolk:***@postgres:5432/kinfolk" in settings
+    verified = machine.does("systemd-analyze", "verify", "kinfolk.service", "kinfolk-backup.timer")
+    assert [line for line in verified.splitlines() if "docker" not in line] == []

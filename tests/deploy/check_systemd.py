@@ -26,7 +26,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
             /opt/kinfolk/bin/pip install --quiet --no-index --find-links /root/wheels /root/dist/{wheel.name}
             examples=/opt/kinfolk/share/kinfolk/deploy/systemd
             cd $examples
-            cp -r kinfolk-.service.d *.service *.socket *.target /etc/systemd/system
+            cp -r kinfolk-.service.d *.service *.socket *.target *.timer /etc/systemd/system
             install -D --mode=644 sysusers.d/kinfolk.conf /etc/sysusers.d/kinfolk.conf
             install -D --mode=600 kinfolk.toml /etc/kinfolk/kinfolk.toml"""
         subprocess.run(["chroot", root, "bash", "-c", install], check=True)
@@ -65,11 +65,24 @@ def test_everything_on_one_machine_with_a_database_of_its_own(machine: Booted) -
     assert line["MESSAGE"].startswith("level=info event=request ")
     assert line["PRIORITY"] == "6"
 
+    assert backed_up(machine) == 1
     machine.does("systemctl", "kill", "--signal=KILL", "--kill-whom=main", "kinfolk-up")
     assert eventually(lambda: restarted(machine, "kinfolk-up", main), SECONDS)
     assert ready(machine)["status"] == "ready"
     machine.does("systemctl", "stop", "kinfolk-up")
     assert shown(machine, "kinfolk-up", "Result", "ActiveState").split() == ["success", "inactive"]
+
+
+def backed_up(machine: Booted) -> int:
+    """How many backups there are after another one, none of which anybody else can read."""
+    machine.does("systemctl", "start", "kinfolk-backup", limit=SECONDS)
+    said = journal(machine, "kinfolk-backup")
+    assert shown(machine, "kinfolk-backup", "Result") == "success", [line["MESSAGE"] for line in said][-5:]
+    look = "stat --format='%U %a %F' /var/lib/kinfolk-backups /var/lib/kinfolk-backups/*.dump"
+    folder, *files = machine.does("bash", "-c", look).splitlines()
+    assert folder == "kinfolk 700 directory"
+    assert set(files) == {"kinfolk 600 regular file"}
+    return len(files)
 
 
 def requests_for(machine: Booted, path: str) -> list[dict[str, str]]:
@@ -92,6 +105,10 @@ def test_roles_on_a_server_of_its_own_and_nobody_is_refused_while_the_api_starts
     assert [shown(machine, unit, "ActiveState") for unit in ROLES] == ["active"] * 3, said
     assert ready(machine)["status"] == "ready"
     assert shown(machine, "kinfolk-migrate", "Result") == "success"
+
+    machine.does("systemctl", "enable", "--now", "kinfolk-backup.timer")
+    assert shown(machine, "kinfolk-backup.timer", "ActiveState") == "active"
+    assert backed_up(machine) == 2
 
     before = shown(machine, "kinfolk-api", "MainPID")
     machine.does("systemctl", "restart", "--no-block", "kinfolk-api")

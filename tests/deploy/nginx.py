@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,9 +39,11 @@ def free_port() -> int:
 
 
 class Nginx:
-    """Leads to `upstream_port`; `server` is the file that says how: plain or tls."""
+    """Leads to `upstream_port`; `server` is the file that says how: plain or tls. `changed` are words of the files that
+    are others here."""
 
-    def __init__(self, upstream_port: int, server: str = "plain") -> None:
+    def __init__(self, upstream_port: int, server: str = "plain", changed: Mapping[str, str] | None = None) -> None:
+        self._changed = changed or {}
         self.folder = Path(tempfile.mkdtemp(prefix="kinfolk-nginx-"))
         self.port, self.tls_port = free_port(), free_port()
         (self.folder / "conf.d").mkdir()
@@ -59,13 +62,18 @@ class Nginx:
             "server 127.0.0.1:8080;": f"server 127.0.0.1:{upstream_port};",
             "/var/log/nginx/": f"{self.folder}/",
             "/etc/nginx/": f"{self.folder}/",
+            **self._changed,
         }.items():
             text = text.replace(there, here)
         (self.folder / where).write_text(text)
 
     @property
+    def place(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.place}"
 
     @property
     def _command(self) -> list[str | Path]:

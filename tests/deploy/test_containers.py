@@ -15,7 +15,7 @@ from kinfolk.kit.settings import PREFIX, every_setting
 DOCKERFILE = REPOSITORY / "deploy/docker/Dockerfile"
 COMPOSE = sorted((REPOSITORY / "deploy/compose").glob("*.yaml"))
 ROLES = {"api", "work", "schedule", "consume", "db"}
-MADE_BY_THE_OPERATOR = {"./secrets/kinfolk.toml", "./secrets/postgres-password"}
+MADE_BY_THE_OPERATOR = {"./secrets/kinfolk.toml", "./secrets/postgres-password", "./backups"}
 
 
 def tool(name: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -61,7 +61,8 @@ def project(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def test_commands_and_settings_are_those_of_kinfolk(project: dict[str, Any]) -> None:
     ours = {name: service for name, service in project["services"].items() if service["image"].startswith("kinfolk:")}
-    assert {service["command"][0] for service in ours.values()} == ROLES
+    commands = {service["command"][0] for service in ours.values()}
+    assert commands == (ROLES | {"backup"} if project["name"] == "kinfolk" else ROLES)
     for service in ours.values():
         named = {name for name in service["environment"] if name.startswith(PREFIX)}
         assert {name.removeprefix(PREFIX).lower() for name in named} <= set(every_setting())
@@ -72,7 +73,8 @@ def test_what_it_mounts_is_there_and_what_it_waits_for_is_told(project: dict[str
     for name, service in services.items():
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
-            assert source in volumes or (REPOSITORY / "deploy/compose" / source).exists(), (name, source)
+            is_there = source in volumes | MADE_BY_THE_OPERATOR or (REPOSITORY / "deploy/compose" / source).exists()
+            assert is_there, (name, source)
         for other, wanted in service.get("depends_on", {}).items():
             is_told = wanted["condition"] == "service_completed_successfully" or (
                 "healthcheck" in services[other] or other == "api"  # the image's own
@@ -80,6 +82,13 @@ def test_what_it_mounts_is_there_and_what_it_waits_for_is_told(project: dict[str
             assert is_told, (name, other)
     files = {secret["file"] for secret in project.get("secrets", {}).values()}
     assert files <= MADE_BY_THE_OPERATOR
+
+
+def test_ansible_gives_the_variables_that_compose_asks_for() -> None:
+    asked = set(re.findall(r"\$\{(\w+)", (REPOSITORY / "deploy/compose/server.yaml").read_text()))
+    given = (REPOSITORY / "deploy/ansible/roles/kinfolk/templates/env.j2").read_text()
+    assert set(re.findall(r"^(\w+)=", given, re.MULTILINE)) == {"COMPOSE_PROFILES", *asked}
+    assert asked == {"PLACE", "VERSION"}
 
 
 def test_nothing_is_published_beyond_this_machine_unless_the_operator_says_so(project: dict[str, Any]) -> None:

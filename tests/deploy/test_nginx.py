@@ -14,9 +14,18 @@ import httpx
 import pytest
 from tests.deploy.nginx import FILES, Nginx, free_port
 from tests.deploy.upstream import Upstream
-from tests.modules.citizens.registers import a_citizen
+from tests.listeners import end_of, heard, heard_until, listening, served
+from tests.memory_tokens import MemoryTokens
+from tests.modules.citizens.registers import a_citizen, add
 from tests.postgres_places import eventually
 from tests.running import Service
+
+from kinfolk.app import MODULES
+from kinfolk.kit.auth import Auth
+from kinfolk.kit.db import Database
+from kinfolk.kit.http import audience, websocket
+from kinfolk.kit.http.application import application
+from kinfolk.rules import RULES
 
 SECONDS = 60
 PROBLEM = "application/problem+json"
@@ -131,13 +140,30 @@ def answer_on(line: socket.socket) -> tuple[HTTPResponse, Any]:
     return answer, json.loads(answer.read())
 
 
-def test_a_websocket_is_opened_and_both_sides_are_heard(echo: Nginx) -> None:
-    with connected(echo, "GET /ws HTTP/1.1") as line:
-        line.sendall(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        heard = line.recv(4_096)
-        assert heard.startswith(b"HTTP/1.1 101 ")
-        line.sendall(b"\x81\x05hello")
-        assert line.recv(4_096) == b"\x81\x05hello"
+async def test_a_websocket_echoes_and_tells_what_happens(front: Nginx) -> None:
+    async with listening(front.place) as ears, httpx.AsyncClient(base_url=front.url, timeout=SECONDS) as client:
+        await ears.send(json.dumps({"say": "hello"}))
+        assert await heard(ears) == {"echo": "hello"}
+        import_id = await add(client, [a_citizen(1)])
+        [*_, told] = await heard_until(ears, "import.created", import_id=import_id)
+        assert told["when"]
+
+
+async def test_kinfolks_pings_keep_a_silent_websocket_open(
+    db: Database, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than nginx waits, which hangs up one that is not pinged; here Kinfolk pings ten times as often as that."""
+    short = {"proxy_read_timeout 120s": "proxy_read_timeout 2s"}
+    monkeypatch.setattr(websocket, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(audience, "ROUND_SECONDS", 0.1)
+    app = application(MODULES, db, auth=Auth(RULES, MemoryTokens(), is_required=False))
+    async with served(app) as place:
+        with Nginx(int(place.rpartition(":")[2]), changed=short) as hasty, Nginx(service.port, changed=short) as other:
+            async with listening(hasty.place, ping_interval=None) as pinged:
+                async with listening(other.place, ping_interval=None) as silent:
+                    assert await end_of(silent) == 1006
+                await pinged.send(json.dumps({"say": "still here"}))
+                assert await heard(pinged) == {"echo": "still here"}
 
 
 def test_a_body_arrives_while_it_is_sent_and_an_address_sends_two_large_ones_at_a_time(

@@ -10,7 +10,7 @@ from tests.postgres_places import REPOSITORY
 from tests.running import kinfolk
 
 FILES = REPOSITORY / "deploy/systemd"
-UNITS = sorted(path.name for path in FILES.glob("kinfolk*.*") if path.suffix in {".service", ".socket", ".target"})
+UNITS = sorted(path.name for path in FILES.glob("kinfolk*.*") if path.suffix in {".service", ".socket", ".target", ".timer"})
 SERVICES = [name for name in UNITS if name.endswith(".service")]
 MOST_EXPOSED = 2.0
 
@@ -57,7 +57,7 @@ def test_a_unit_is_hardened(unit: str, root: Path) -> None:
 def test_every_role_has_a_unit_and_each_unit_begins_a_command() -> None:
     texts = [(FILES / name).read_text() for name in SERVICES]
     begun = [re.search(r"^ExecStart=/opt/kinfolk/bin/kinfolk (\w+)", text, re.MULTILINE) for text in texts]
-    assert {found[1] for found in begun if found} == {"api", "consume", "db", "schedule", "up", "work"}
+    assert {found[1] for found in begun if found} == {"api", "backup", "consume", "db", "schedule", "up", "work"}
 
 
 def test_the_file_of_settings_is_one(tmp_path: Path) -> None:

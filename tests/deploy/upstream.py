@@ -34,11 +34,6 @@ class Upstream:
             head, _, body = received.partition(HEAD_END)
             first, *lines = head.decode().split("\r\n")
             headers = {name.lower(): value for name, _, value in (text.partition(": ") for text in lines)}
-            if headers.get("upgrade") == "websocket":
-                line.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-                while piece := line.recv(65_536):
-                    line.sendall(piece)
-                return
             self._take(line, body, int(headers.get("content-length", "0")))
             answer = json.dumps({"request": first, "headers": headers}).encode()
             line.sendall(

@@ -16,10 +16,10 @@ from tests.redis_server import RedisServer
 from kinfolk.app import MODULES
 from kinfolk.cli import run
 from kinfolk.kit import postgres_binaries
-from kinfolk.kit.backup import restore
+from kinfolk.kit.backup import back_up, restore
 from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
-from kinfolk.kit.ending import Ended, Missing
+from kinfolk.kit.ending import Ended, Missing, WrongSetting
 from kinfolk.kit.http.application import application
 from kinfolk.kit.postgres_binaries import choose_programs
 from kinfolk.kit.postgres_programs import _connection
@@ -72,12 +72,34 @@ def test_what_was_there_comes_back(
     assert (file.stat().st_mode & 0o777, list(file.parent.iterdir())) == (0o600, [file])
     run_sql(url, "DELETE FROM ties; DELETE FROM citizens WHERE citizen_id > 5", "CREATE TABLE of_others (n int)")
     assert run(["restore", str(file), "--pg-url", url]) == 1
-    assert "holds something already (citizens, imports); --replace" in capfd.readouterr().err
+    assert "holds something already (audit, citizens, imports); --replace" in capfd.readouterr().err
     assert seen(url)[0][1] == 5
     assert run(["restore", str(file), "--pg-url", url, "--replace"]) == 0
     assert seen(url) == before
     assert rows(url, "SELECT to_regclass('of_others') IS NULL") == [(True,)]
     assert run(["db", "check", "--pg-url", url]) == 0
+
+
+def test_a_folder_keeps_the_newest(
+    make_database: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = make_database("nights")
+    older = [tmp_path / f"kinfolk-2026-01-0{day}T023000Z.dump" for day in (1, 2, 3)]
+    for path in (*older, tmp_path / "kinfolk-before-the-move.dump"):
+        path.touch()
+    assert run(["backup", str(tmp_path), "--keep", "2", "--pg-url", url]) == 0
+    made, *removed = capfd.readouterr().out.splitlines()
+    assert removed == [f"{path}: removed" for path in older[:2]]
+    [newest] = set(tmp_path.iterdir()) - {older[2], tmp_path / "kinfolk-before-the-move.dump"}
+    assert made.startswith(f"{newest}: {newest.stat().st_size} bytes, ")
+    facts = f'{{"revision":"{REVISIONS[-1]}","bytes":{newest.stat().st_size}}}'
+    assert rows(url, "SELECT deed, by, facts FROM audit") == [("backup.made", "command", facts)]
+
+
+def test_an_older_kinfolks_tables_are_backed_up_without_an_entry(database: str, file: Path) -> None:
+    run_sql(database, f"UPDATE alembic_version SET version_num = '{REVISIONS[0]}'")
+    assert run(["backup", str(file), "--pg-url", database]) == 0
+    assert rows(database, "SELECT count(*) FROM audit") == [(0,)]
 
 
 def test_another_server_takes_it_into_an_empty_database(backed_up: str, make_database: Any, file: Path) -> None:
@@ -226,12 +248,13 @@ def test_there_is_never_half_a_file(
 def test_what_cannot_be_is_told(
     backed_up: str, file: Path, make_database: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "folder").mkdir()
+    with pytest.raises(WrongSetting, match="cannot be written: Is a directory"):
+        back_up(backed_up, tmp_path, None)
     (tmp_path / "no-archive").write_text("hello")
     empty = make_database("empty", is_empty=True)
     for words, code, said in [
         (["backup", "/nowhere/kin.dump"], 2, "cannot be written: No such file or directory"),
-        (["backup", str(tmp_path / "folder")], 2, "cannot be written: Is a directory"),
+        (["backup", str(file), "--keep", "3"], 2, "--keep is for a folder of backups"),
         (["restore", str(tmp_path / "absent")], 2, "cannot be read"),
         (["restore", str(tmp_path / "no-archive")], 1, "does not appear to be a valid archive"),
         (["backup", str(file), "--pg-url", empty], 1, "holds no tables of Kinfolk"),

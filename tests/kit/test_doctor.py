@@ -25,6 +25,7 @@ from tests.postgres_places import IS_ROOT, copy_of_ready, open_directory
 from tests.redis_server import RedisServer
 from tests.running import Service, kinfolk
 
+from kinfolk.cli import run
 from kinfolk.kit import doctor
 from kinfolk.kit.doctor import CHECKS, Place, database, examine, machine, neighbours
 from kinfolk.kit.doctor.findings import Finding, Findings
@@ -37,15 +38,20 @@ from kinfolk.kit.settings import (
     CacheSettings,
     ClientSettings,
     DatabaseSettings,
+    FileSettings,
     ProcessSettings,
+    ServingSettings,
     WebSettings,
 )
 
 Room = namedtuple("Room", "total used free")
 
 
-async def found(check: Any, **settings: Any) -> list[Finding]:
-    return [finding async for finding in examine(Place(**settings), [check])]
+async def found(check: Any, client: Any = None, origins: Any = None, lanes: Any = (), **settings: Any) -> list[Finding]:
+    place = Place(
+        settings=ServingSettings(**settings), client=client or ClientSettings(), origins=origins or {}, lanes=lanes
+    )
+    return [finding async for finding in examine(place, [check])]
 
 
 async def only(check: Any, **settings: Any) -> tuple[str, str]:
@@ -95,11 +101,12 @@ async def test_settings_and_who_can_read_their_file(tmp_path: Path) -> None:
     config = tmp_path / "kinfolk.toml"
     config.write_text('pg_url = "postgresql://…"')
     config.chmod(0o600)
-    assert await only(machine.settings, config=config, origins={"pg_url": "flag"}) == ("ok", "settings: pg_url by flag")
+    file = FileSettings(config=config)
+    assert await only(machine.settings, file=file, origins={"pg_url": "flag"}) == ("ok", "settings: pg_url by flag")
     config.chmod(0o644)
-    assert (await found(machine.settings, config=config))[1].mend == f"chmod go-r {config}"
+    assert (await found(machine.settings, file=file))[1].mend == f"chmod go-r {config}"
     config.write_text("workers = 2")
-    assert await only(machine.settings, config=config) == ("ok", "settings: all as they are by default")
+    assert await only(machine.settings, file=file) == ("ok", "settings: all as they are by default")
 
 
 async def test_the_user() -> None:
@@ -108,14 +115,19 @@ async def test_the_user() -> None:
     assert (await only(machine.user, process=ProcessSettings(user="nobody-at-all")))[0] == "wrong"
 
 
-async def test_the_limit_of_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert (await only(machine.file_limit))[0] == "ok"
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1_000, hard))
-    try:
-        assert await only(machine.file_limit) == ("wrong", "a process may open only 1000 files")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+@pytest.mark.parametrize(
+    ("most", "verdict", "said"),
+    [
+        (1_000, "wrong", "a process may open only 1000 files"),
+        (2_000, "look", "a process may open 2000 files, which is too few for --sockets 2000"),
+        (4_000, "ok", "a process may open 4000 files, and --sockets is 2000"),
+        (resource.RLIM_INFINITY, "ok", "a process may open any number of files"),
+    ],
+)
+async def test_the_limit_of_files(most: int, verdict: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system lets a process take counts, not what it begins with."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (256, most))
+    assert await only(machine.file_limit) == (verdict, said)
 
 
 async def test_time_zones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +214,7 @@ async def test_faults_of_a_database(sick: str, monkeypatch: pytest.MonkeyPatch) 
     await conn.execute("CREATE TABLE alembic_version (version_num text)")
     for revision, verdict, words in [
         (REVISIONS[0], "wrong", f"are at revision {REVISIONS[0]}, not {REVISIONS[-1]}"),
-        ("zz99", "wrong", "are at revision zz99, which this Kinfolk does not know"),
+        ("zz99", "look", "are at revision zz99, which this Kinfolk does not know"),
         (REVISIONS[-1], "ok", f"are at revision {REVISIONS[-1]}"),
     ]:
         await conn.execute("TRUNCATE alembic_version")
@@ -215,6 +227,15 @@ async def test_faults_of_a_database(sick: str, monkeypatch: pytest.MonkeyPatch) 
     await conn.execute("SELECT pg_stat_force_next_flush()")
     assert about(await asked(sick), "worn has 10 dead rows") == "look"
     await conn.close()
+
+
+async def test_the_last_backup(make_database: Any, tmp_path: Path) -> None:
+    url = make_database("backed")
+    assert about(await asked(url), "no backup was made") == "look"
+    assert await asyncio.to_thread(run, ["backup", str(tmp_path), "--pg-url", url]) == 0
+    assert about(await asked(url), "the last backup is of ") == "ok"
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=3), tick=True):
+        assert about(await asked(url), "the last backup is of ") == "look"
 
 
 async def test_a_transaction_that_others_wait_for(sick: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-import asyncpg
-
-from kinfolk.kit import migrate, revision
+from kinfolk.kit import audit, migrate, revision
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.ending import FAILED, Ended, WrongSetting
 from kinfolk.kit.postgres_binaries import choose_programs
@@ -22,6 +21,8 @@ T = TypeVar("T")
 
 ARCHIVE = ("--schema=public", "--no-owner", "--no-privileges")
 """What is ours: neither extensions, which only a superuser can make, nor whose it was on the other server."""
+BACKED_UP = "backup.made"
+"""The deed that the audit log has for each."""
 NEWEST_SETTING = b"SET transaction_timeout = 0;\n"
 """What programs of PostgreSQL 17 and 18 tell every server, and older ones refuse."""
 
@@ -96,7 +97,21 @@ def back_up(url: str, file: Path, pg_bin: Path | None) -> str:
         _sync(file.parent)
     finally:
         begun.unlink(missing_ok=True)
+    _ask(url, lambda conn: _note(conn, found, file.stat().st_size))
     return found
+
+
+def file_of_now(folder: Path) -> Path:
+    """Where in a folder a backup of this moment goes; by their names those of before come first."""
+    return folder / f"kinfolk-{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.dump"
+
+
+def remove_older(folder: Path, kept: int) -> list[Path]:
+    """Remove the backups of a folder but for the newest ones; those that went."""
+    older = sorted(folder.glob("kinfolk-[0-9]*Z.dump"))[:-kept]
+    for each in older:
+        each.unlink()
+    return older
 
 
 def restore(
@@ -210,16 +225,14 @@ async def _tables(conn: Any) -> list[tuple[str, str]]:
     ]
 
 
-async def revision_of(conn: Any) -> str | None:
-    try:
-        found: str | None = await conn.fetchval("SELECT version_num FROM alembic_version")
-    except asyncpg.UndefinedTableError:
-        return None
-    return found
+async def _note(conn: Any, at_revision: str, size_bytes: int) -> None:
+    """That all about everybody was copied, and for `kinfolk doctor`, when; an older Kinfolk's tables have no room."""
+    if await revision.is_current(conn):
+        await audit.note(conn, BACKED_UP, by="command", revision=at_revision, bytes=size_bytes)
 
 
 async def _has_tables(conn: Any) -> bool:
-    return await revision_of(conn) is not None
+    return await revision.revision_of(conn) is not None
 
 
 def _ask(url: str, question: Callable[[Any], Awaitable[T]]) -> T:

@@ -1,10 +1,11 @@
-"""What PostgreSQL says of itself: version, revision, habits that lose data, vacuum, locks, room for connections."""
+"""What PostgreSQL says of itself: version, revision, backup, habits that lose data, vacuum, locks, room for connections."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from kinfolk.kit import revision
+from kinfolk.kit.backup import BACKED_UP
 from kinfolk.kit.doctor.findings import Finding, Findings, Place, look, ok, wrong
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.ending import Ended
@@ -14,6 +15,7 @@ from kinfolk.kit.postgres_binaries import MAJORS
 MOST_SECONDS_APART = 2.0
 LONG_SECONDS = 300
 LEAST_DEAD_ROWS = 10_000
+OLD_BACKUP = timedelta(days=2)
 
 MUST_BE_ON = ("fsync", "full_page_writes", "synchronous_commit")
 # Others' transactions are shown to a role that may read all statistics, else only our own.
@@ -29,14 +31,16 @@ UNVACUUMED = """
     WHERE n_dead_tup > $1 AND n_dead_tup > n_live_tup / 2 ORDER BY n_dead_tup DESC
 """
 
+LAST_BACKUP = "SELECT happened_at FROM audit WHERE deed = $1 ORDER BY entry_id DESC LIMIT 1"
+
 Question: TypeAlias = Callable[[Any, Place], AsyncIterator[Finding]]
 
 
 async def postgresql(place: Place) -> Findings:
     """Everything that needs a connection; an embedded server that does not run is not started."""
-    url = place.database.pg_url
+    url = place.settings.database.pg_url
     if url is None:
-        url = EmbeddedPostgres(place.database.data_dir).url_if_running()
+        url = EmbeddedPostgres(place.settings.database.data_dir).url_if_running()
         if url is None:
             yield look("the embedded PostgreSQL does not run, so nothing is said of the database", "kinfolk up")
             return
@@ -78,8 +82,7 @@ async def _encoding(conn: Any, _place: Place) -> Findings:
 
 
 async def _revision(conn: Any, _place: Place) -> Findings:
-    there = await conn.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
-    found = await conn.fetchval("SELECT version_num FROM alembic_version") if there else None
+    found = await revision.revision_of(conn)
     if found == revision.head():
         yield ok(f"the tables are at revision {found}")
     elif found is None:
@@ -87,9 +90,22 @@ async def _revision(conn: Any, _place: Place) -> Findings:
     elif found in revision.known():
         yield wrong(f"the tables are at revision {found}, not {revision.head()}", "kinfolk db upgrade head")
     else:
-        yield wrong(
-            f"the tables are at revision {found}, which this Kinfolk does not know", "run the newer Kinfolk again"
+        yield look(
+            f"the tables are at revision {found}, which this Kinfolk does not know", "run the newer Kinfolk, whose they are"
         )
+
+
+async def _backup(conn: Any, _place: Place) -> Findings:
+    """Each `kinfolk backup` is an entry of the audit log."""
+    if not await conn.fetchval("SELECT to_regclass('audit') IS NOT NULL"):
+        return
+    moment = await conn.fetchval(LAST_BACKUP, BACKED_UP)
+    if moment is None:
+        yield look("no backup was made by kinfolk backup", "kinfolk backup FILE, each night")
+        return
+    said = f"the last backup is of {moment:%Y-%m-%d %H:%M} UTC"
+    is_old = datetime.now(UTC) - moment > OLD_BACKUP
+    yield look(said, "does what makes it each night still run? kinfolk backup FILE") if is_old else ok(said)
 
 
 async def _durable(conn: Any, _place: Place) -> Findings:
@@ -120,8 +136,8 @@ async def _locks(conn: Any, _place: Place) -> Findings:
 
 async def _connections(conn: Any, place: Place) -> Findings:
     most = int(await conn.fetchval("SHOW max_connections"))
-    size = place.database.pool_size
-    wanted = (place.web.workers + 2) * size + 1
+    size = place.settings.database.pool_size
+    wanted = (place.settings.web.workers + 2) * size + 1
     said = f"up may take {wanted} connections (workers, work and schedule × --pool-size {size}), the server has {most}"
     yield look(said, "raise max_connections, or lower --pool-size") if wanted > most else ok(said)
 
@@ -137,4 +153,4 @@ async def _clock(conn: Any, _place: Place) -> Findings:
         yield ok("the clocks here and at the database agree")
 
 
-QUESTIONS: Sequence[Question] = (_version, _encoding, _revision, _durable, _vacuum, _locks, _connections, _clock)
+QUESTIONS: Sequence[Question] = (_version, _encoding, _revision, _backup, _durable, _vacuum, _locks, _connections, _clock)

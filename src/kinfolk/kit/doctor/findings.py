@@ -2,18 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from kinfolk.kit.lanes import Lane
-from kinfolk.kit.settings import (
-    AmqpSettings,
-    CacheSettings,
-    ClientSettings,
-    DatabaseSettings,
-    ProcessSettings,
-    WebSettings,
-)
+from kinfolk.kit.settings import ClientSettings, ServingSettings
 
 
 class Finding(NamedTuple):
@@ -29,15 +21,10 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """An installation: its settings, and what modules take from RabbitMQ."""
+    """An installation: the settings of its service, how it is asked, and what modules take from RabbitMQ."""
 
-    database: DatabaseSettings = field(default_factory=DatabaseSettings)
-    web: WebSettings = field(default_factory=WebSettings)
-    cache: CacheSettings = field(default_factory=CacheSettings)
-    amqp: AmqpSettings = field(default_factory=AmqpSettings)
-    process: ProcessSettings = field(default_factory=ProcessSettings)
+    settings: ServingSettings = field(default_factory=ServingSettings)
     client: ClientSettings = field(default_factory=ClientSettings)
-    config: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where each setting came from that is not its default."""
     lanes: Sequence[Lane] = ()

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from kinfolk.kit.doctor.findings import Findings, Place, look, ok, wrong
 from kinfolk.kit.embedded_postgres import CannotStart
+from kinfolk.kit.http.audience import SPARE_FILES
 from kinfolk.kit.postgres_binaries import choose_binaries
 from kinfolk.kit.postgres_cluster import pinned_major, read_pid, works_in
 
@@ -21,12 +22,13 @@ async def settings(place: Place) -> Findings:
     """Which are set, and whether others can read the file that may hold passwords."""
     set_here = [f"{name} by {origin}" for name, origin in place.origins.items()]
     yield ok(f"settings: {', '.join(set_here) or 'all as they are by default'}")
-    if place.config is not None and place.config.stat().st_mode & 0o044 and b"://" in place.config.read_bytes():
-        yield look(f"{place.config} may hold a password and others can read it", f"chmod go-r {place.config}")
+    config = place.settings.file.config
+    if config is not None and config.stat().st_mode & 0o044 and b"://" in config.read_bytes():
+        yield look(f"{config} may hold a password and others can read it", f"chmod go-r {config}")
 
 
 async def user(place: Place) -> Findings:
-    name = place.process.user
+    name = place.settings.process.user
     if name is None:
         return
     try:
@@ -37,13 +39,19 @@ async def user(place: Place) -> Findings:
         yield ok(f"user {name} is there")
 
 
-async def file_limit(_place: Place) -> Findings:
-    """Each connection is an open file."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if 0 <= most < FEWEST_FILES:
-        yield wrong(f"a process may open only {most} files", "ulimit -n 65536, with systemd LimitNOFILE=65536")
+async def file_limit(place: Place) -> Findings:
+    """Each connection is an open file; the API takes as many as the system lets it, whatever it begins with."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    sockets = place.settings.web.sockets
+    raise_it = "ulimit -Hn 65536, with systemd LimitNOFILE=65536"
+    if most == resource.RLIM_INFINITY:
+        yield ok("a process may open any number of files")
+    elif most < FEWEST_FILES:
+        yield wrong(f"a process may open only {most} files", raise_it)
+    elif most < sockets + SPARE_FILES:
+        yield look(f"a process may open {most} files, which is too few for --sockets {sockets}", raise_it)
     else:
-        yield ok(f"a process may open {most} files")
+        yield ok(f"a process may open {most} files, and --sockets is {sockets}")
 
 
 async def zones(_place: Place) -> Findings:
@@ -57,9 +65,9 @@ async def zones(_place: Place) -> Findings:
 
 async def data_dir(place: Place) -> Findings:
     """Whose the embedded server's data are, which PostgreSQL made them, and what a killed one has left."""
-    if place.database.pg_url is not None:
+    if place.settings.database.pg_url is not None:
         return
-    folder = place.database.data_dir.expanduser()
+    folder = place.settings.database.data_dir.expanduser()
     cluster = folder / "postgres"
     if not folder.exists():
         yield look(f"{folder} is not there yet", "kinfolk up makes it")
@@ -72,7 +80,7 @@ async def data_dir(place: Place) -> Findings:
             return
     try:
         major = pinned_major(cluster)
-        binaries = choose_binaries(major, place.database.pg_bin)
+        binaries = choose_binaries(major, place.settings.database.pg_bin)
     except CannotStart as refusal:
         yield wrong(f"the embedded PostgreSQL cannot start from {folder}", " ".join(str(refusal).split()))
         return
@@ -84,9 +92,9 @@ async def data_dir(place: Place) -> Findings:
 
 async def disk(place: Place) -> Findings:
     """Room where the embedded server writes; a server of one's own may be anywhere."""
-    if place.database.pg_url is not None:
+    if place.settings.database.pg_url is not None:
         return
-    room = shutil.disk_usage(_nearest(place.database.data_dir.expanduser()))
+    room = shutil.disk_usage(_nearest(place.settings.database.data_dir.expanduser()))
     said = f"{room.free / 1e9:.1f} GB of {room.total / 1e9:.1f} GB are free for the data"
     if room.free < LEAST_ROOM_BYTES:
         yield wrong(said, "make room: PostgreSQL stops where the disk is full")

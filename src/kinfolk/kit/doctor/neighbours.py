@@ -21,8 +21,8 @@ LISTENS = "0A"
 
 async def port(place: Place) -> Findings:
     """Whether `--api-port` is free, or taken by Kinfolk, or by whom."""
-    address, number = place.web.api_address, place.web.api_port
-    if place.web.uds is not None or number == 0:
+    address, number = place.settings.web.api_address, place.settings.web.api_port
+    if place.settings.web.uds is not None or number == 0:
         return
     try:
         family, _, _, _, where = socket.getaddrinfo(address, number, type=socket.SOCK_STREAM)[0]
@@ -65,7 +65,7 @@ async def service(place: Place) -> Findings:
 
 
 async def redis(place: Place) -> Findings:
-    url = place.cache.redis_url
+    url = place.settings.cache.redis_url
     if url is None:
         return
     from redis.asyncio import Redis
@@ -85,7 +85,7 @@ async def redis(place: Place) -> Findings:
 
 async def rabbitmq(place: Place) -> Findings:
     """Whether each lane has its queues, somebody who takes from them, and messages that wait for people."""
-    broker = Amqp.of(place.amqp.amqp_url, place.amqp.amqp_vhosts)
+    broker = Amqp.of(place.settings.amqp.amqp_url, place.settings.amqp.amqp_vhosts)
     if broker.url is None:
         return
     for lane in place.lanes:
