@@ -10,7 +10,9 @@ from tests.postgres_places import REPOSITORY
 from tests.running import kinfolk
 
 FILES = REPOSITORY / "deploy/systemd"
-UNITS = sorted(path.name for path in FILES.glob("kinfolk*.*") if path.suffix in {".service", ".socket", ".target", ".timer"})
+UNITS = sorted(
+    path.name for path in FILES.glob("kinfolk*.*") if path.suffix in {".service", ".socket", ".target", ".timer"}
+)
 SERVICES = [name for name in UNITS if name.endswith(".service")]
 MOST_EXPOSED = 2.0
 

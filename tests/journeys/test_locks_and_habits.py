@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_locks_hold_what_the_project_asks_for() -> None:
             project["project"]["dependencies"] + groups["build"] + project["build-system"]["requires"],
         ),
         ("requirements-dev.txt", groups["dev"]),
-        ("requirements-extras.txt", sum(project["project"]["optional-dependencies"].values(), [])),
+        ("requirements-extras.txt", [*chain.from_iterable(project["project"]["optional-dependencies"].values())]),
     ]:
         locked = pins(lock)
         for requirement in map(Requirement, wanted):

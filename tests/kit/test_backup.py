@@ -80,9 +80,7 @@ def test_what_was_there_comes_back(
     assert run(["db", "check", "--pg-url", url]) == 0
 
 
-def test_a_folder_keeps_the_newest(
-    make_database: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_keeps_the_newest(make_database: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     url = make_database("nights")
     older = [tmp_path / f"kinfolk-2026-01-0{day}T023000Z.dump" for day in (1, 2, 3)]
     for path in (*older, tmp_path / "kinfolk-before-the-move.dump"):

@@ -91,7 +91,8 @@ async def _revision(conn: Any, _place: Place) -> Findings:
         yield wrong(f"the tables are at revision {found}, not {revision.head()}", "kinfolk db upgrade head")
     else:
         yield look(
-            f"the tables are at revision {found}, which this Kinfolk does not know", "run the newer Kinfolk, whose they are"
+            f"the tables are at revision {found}, which this Kinfolk does not know",
+            "run the newer Kinfolk, whose they are",
         )
 
 
@@ -153,4 +154,14 @@ async def _clock(conn: Any, _place: Place) -> Findings:
         yield ok("the clocks here and at the database agree")
 
 
-QUESTIONS: Sequence[Question] = (_version, _encoding, _revision, _backup, _durable, _vacuum, _locks, _connections, _clock)
+QUESTIONS: Sequence[Question] = (
+    _version,
+    _encoding,
+    _revision,
+    _backup,
+    _durable,
+    _vacuum,
+    _locks,
+    _connections,
+    _clock,
+)
