@@ -57,10 +57,11 @@ def base() -> Path:
 
 @contextmanager
 def a_root() -> Iterator[Path]:
+    archive = base()
     folder = Path(tempfile.mkdtemp(prefix="root-", dir=CACHE))
     folder.chmod(0o755)
     try:
-        subprocess.run(["tar", "-C", folder, "-xf", base()], check=True)
+        subprocess.run(["tar", "-C", folder, "-xf", archive], check=True)
         (folder / "usr/local/bin/python").symlink_to("/usr/bin/python3")  # as images of Python have it
         yield folder
     finally:

@@ -169,7 +169,7 @@ def test_tables_that_the_older_revision_does_not_have_need_no_renewal(make_datab
     url = make_database("newer")
     assert run(["backup", str(file), "--pg-url", url]) == 0
     absent = [Statement("UPDATE pets SET version = 9", (), {}), Statement("UPDATE imports SET pets = 9", (), {})]
-    assert restore(url, file, None, absent) == REVISIONS[-1]
+    assert restore(url, file, None, absent, is_replacing=True) == REVISIONS[-1]
 
 
 def test_a_backup_of_a_newer_kinfolk_is_refused_by_name(

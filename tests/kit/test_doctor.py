@@ -230,7 +230,7 @@ async def test_faults_of_a_database(sick: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_the_last_backup(make_database: Any, tmp_path: Path) -> None:
-    url = make_database("backed")
+    url = await asyncio.to_thread(make_database, "backed")
     assert about(await asked(url), "no backup was made") == "look"
     assert await asyncio.to_thread(run, ["backup", str(tmp_path), "--pg-url", url]) == 0
     assert about(await asked(url), "the last backup is of ") == "ok"

@@ -1,4 +1,4 @@
-"""What PostgreSQL says of itself: version, revision, backup, habits that lose data, vacuum, locks, room for connections."""
+"""What PostgreSQL says of itself: version, revision, backup, habits that lose data, vacuum, locks, connections."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
