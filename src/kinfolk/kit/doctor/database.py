@@ -64,7 +64,7 @@ async def _version(conn: Any, _place: Place) -> Findings:
     )
     version = conn.get_server_version()
     if version.major in MAJORS:
-        yield ok(f"PostgreSQL {version.major}.{version.minor}, database {name}, {size}, extensions {extensions}")
+        yield ok(f"PostgreSQL {version.major}.{version.micro}, database {name}, {size}, extensions {extensions}")
     else:
         yield look(
             f"PostgreSQL {version.major} is newer than any that was tried", f"use {MAJORS[-1]}, or a newer Kinfolk"
