@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from check_jsonschema import main as check_jsonschema
+from click.testing import CliRunner
 from tests.postgres_places import REPOSITORY
 
 from kinfolk.kit.settings import PREFIX, every_setting
@@ -18,19 +20,19 @@ ROLES = {"api", "work", "schedule", "consume", "db"}
 MADE_BY_THE_OPERATOR = {"./secrets/kinfolk.toml", "./secrets/postgres-password", "./backups"}
 
 
-def tool(name: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name(name)
-    return subprocess.run([program, *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+def hadolint(file: Path) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("hadolint")
+    return subprocess.run([program, file], capture_output=True, text=True, check=False)
 
 
 def test_hadolint_has_nothing_to_say() -> None:
-    done = tool("hadolint", DOCKERFILE)
+    done = hadolint(DOCKERFILE)
     assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_it_would_say_something(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM python:latest\nRUN cd /tmp && pip install kinfolk\n")
-    assert "DL3007" in tool("hadolint", tmp_path / "Dockerfile").stdout
+    assert "DL3007" in hadolint(tmp_path / "Dockerfile").stdout
 
 
 def test_what_the_image_copies_is_there_and_is_sent_to_the_build() -> None:
@@ -42,8 +44,8 @@ def test_what_the_image_copies_is_there_and_is_sent_to_the_build() -> None:
 
 
 def schema_says(schema: str, *files: Path) -> str:
-    done = tool("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
-    return "" if done.returncode == 0 else done.stdout[-1_500:]
+    done = CliRunner().invoke(check_jsonschema, ["--builtin-schema", f"vendor.{schema}", *map(str, files)])
+    return "" if done.exit_code == 0 else done.output[-1_500:]
 
 
 def test_compose_files_follow_the_specification(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from tests.postgres_places import REPOSITORY
-from tests.running import kinfolk
+
+from kinfolk.cli import run
 
 FILES = REPOSITORY / "deploy/systemd"
 UNITS = sorted(
@@ -62,9 +63,8 @@ def test_every_role_has_a_unit_and_each_unit_begins_a_command() -> None:
     assert {found[1] for found in begun if found} == {"api", "backup", "consume", "db", "schedule", "up", "work"}
 
 
-def test_the_file_of_settings_is_one(tmp_path: Path) -> None:
+def test_the_file_of_settings_is_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     settings = tmp_path / "kinfolk.toml"
     settings.write_text(re.sub(r"^# (?=\w+ = )", "", (FILES / "kinfolk.toml").read_text(), flags=re.MULTILINE))
-    shown = kinfolk("settings", "--config", str(settings))
-    assert shown.returncode == 0, shown.stderr
-    assert len(re.findall(rf" {re.escape(str(settings))}$", shown.stdout, re.MULTILINE)) == 5
+    assert run(["settings", "--config", str(settings)]) == 0
+    assert len(re.findall(rf" {re.escape(str(settings))}$", capfd.readouterr().out, re.MULTILINE)) == 5
