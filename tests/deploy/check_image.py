@@ -23,7 +23,8 @@ from kinfolk import __version__
 
 SECONDS = 120
 BASE = "python:3.11-slim"
-LARGEST_BYTES = 250_000_000
+CARD = "BEGIN:VCARD\r\nVERSION:4.0\r\nFN:Anna\r\nTEL;VALUE=uri:tel:+442083661177\r\nEND:VCARD\r\n"
+LARGEST_BYTES = 200_000_000
 """What Kinfolk may add to its base."""
 
 
@@ -145,11 +146,13 @@ def test_it_serves_asks_who_it_is_and_ends_when_it_is_told(
         assert running.poll() is None, log.read_text()[-1_000:]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as client:
             assert client.get("/ready").json()["status"] == "ready"
-            assert client.get("/api/v1/imports").status_code == 401
+            assert client.get("/api/v1/students").status_code == 401
             [password] = re.findall(r"with the password (\S+)", log.read_text())
             login = client.post("/api/v1/user/auth", json={"username": "admin", "password": password})
             token = {"authorization": f"Bearer {login.json()['data']['access_token']}"}
-            assert client.get("/api/v1/imports", headers=token).status_code == 200
+            assert client.get("/api/v1/students", headers=token).status_code == 200
+            card = client.post("/api/v1/addresses", headers=token | {"content-type": "text/vcard"}, content=CARD)
+            assert card.status_code < 300, card.text
         buildah("run", container, "--", *said["Healthcheck"]["Test"][1:])
         first = supervisor(running)
         assert first is not None

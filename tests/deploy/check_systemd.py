@@ -59,9 +59,9 @@ def test_everything_on_one_machine_with_a_database_of_its_own(machine: Booted) -
     main = shown(machine, "kinfolk-up", "MainPID")
     assert machine.does("stat", "--format=%U", f"/proc/{main}").strip() == "kinfolk"
     assert machine.does("stat", "--format=%U %a", "/etc/kinfolk/kinfolk.toml").strip() == "root 600"
-    machine.does("curl", "--silent", "http://127.0.0.1:8080/nowhere")
-    assert eventually(lambda: requests_for(machine, "/nowhere") != [], SECONDS)
-    [line] = requests_for(machine, "/nowhere")
+    machine.does("curl", "--silent", "--header", "X-Request-ID: of-the-page", "http://127.0.0.1:8080/")
+    assert eventually(lambda: lines_of(machine, "of-the-page") != [], SECONDS)
+    [line] = lines_of(machine, "of-the-page")
     assert line["MESSAGE"].startswith("level=info event=request ")
     assert line["PRIORITY"] == "6"
 
@@ -85,8 +85,8 @@ def backed_up(machine: Booted) -> int:
     return len(files)
 
 
-def requests_for(machine: Booted, path: str) -> list[dict[str, str]]:
-    return [line for line in journal(machine, "kinfolk-up") if f"path={path} " in line["MESSAGE"]]
+def lines_of(machine: Booted, request_id: str) -> list[dict[str, str]]:
+    return [line for line in journal(machine, "kinfolk-up") if f" id={request_id} " in line["MESSAGE"]]
 
 
 OWN_SERVER = """set -e
