@@ -24,7 +24,7 @@ from kinfolk import __version__
 SECONDS = 120
 BASE = "python:3.11-slim"
 CARD = "BEGIN:VCARD\r\nVERSION:4.0\r\nFN:Anna\r\nTEL;VALUE=uri:tel:+442083661177\r\nEND:VCARD\r\n"
-LARGEST_BYTES = 200_000_000
+LARGEST_BYTES = 230_000_000
 """What Kinfolk may add to its base."""
 
 
