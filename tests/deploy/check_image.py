@@ -161,8 +161,9 @@ def test_it_serves_asks_who_it_is_and_ends_when_it_is_told(
         assert running.wait(SECONDS) == 0
     finally:
         if running.poll() is None:
-            running.kill()
-            running.wait()
+            for process in psutil.Process(running.pid).children(recursive=True):
+                process.kill()
+            running.wait(SECONDS)
     with pytest.raises(AssertionError, match="refused"):
         buildah("run", container, "--", *said["Healthcheck"]["Test"][1:])
 
