@@ -5,8 +5,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-import asyncpg
-
 from kinfolk.kit.db import Connection
 
 _NAMED = re.compile(r"^(revision|down_revision)\b[^=]*= *(.*)$", re.MULTILINE)
@@ -46,10 +44,9 @@ def _named() -> dict[str, set[str]]:
 
 async def revision_of(conn: Connection) -> str | None:
     """Where the tables of a database are; None where there are none."""
-    try:
-        found: str | None = await conn.fetchval("SELECT version_num FROM alembic_version")
-    except asyncpg.UndefinedTableError:
+    if not await conn.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
         return None
+    found: str | None = await conn.fetchval("SELECT version_num FROM alembic_version")
     return found
 
 
