@@ -159,7 +159,7 @@ def test_a_server_without_an_owner_is_ended(data_dir: Path, is_torn: bool) -> No
     if is_torn:
         (data_dir / "postgres" / "postmaster.pid").write_text("nonsense\n")
     with EmbeddedPostgres(data_dir) as postgres:
-        assert orphan.wait(5) == 0
+        assert orphan.wait(60) == 0
         assert postgres.pid != orphan.pid
 
 
@@ -172,7 +172,7 @@ def test_a_server_that_does_not_end_is_named_and_left(data_dir: Path) -> None:
         assert (data_dir / "postgres" / "postmaster.pid").exists()
     finally:
         orphan.send_signal(signal.SIGCONT)
-        orphan.wait(10)
+        orphan.wait(60)
     with EmbeddedPostgres(data_dir) as postgres:
         assert postgres.is_ours
 
