@@ -34,9 +34,10 @@ from tests.running import Service
 OF_THIS_RUN = "TESTS_POSTGRES"
 """The variable that tells a run of tests, begun by a test, of the servers that are there; as JSON."""
 LONGEST = ["test_new_module", "test_bench", "test_messages_faults", "test_commands_in_docs", "test_hostile_input"]
-STORIES = {"deploy", "docs", "faults", "journeys"}
-"""Folders whose tests start processes by the hundred. Coverage of those is not counted: it costs a third of their time,
-and the tests that mirror the source reach all of it without them."""
+STORIES = {"deploy", "docs", "journeys"}
+"""Folders whose tests start processes by the hundred. Coverage of those is not counted, nor of those that a test marked
+`uncounted` starts: it takes a third of their time, and other tests reach all that they reach."""
+COUNTING = "COVERAGE_PROCESS_CONFIG"
 SERVERS: dict[str, Path | None] = {"embedded": None, "debian15": DEBIAN_15}
 NAMED = os.environ.get("TEST_PG_URL")
 """A server to test with in place of the embedded one, and a role there that may make databases."""
@@ -107,11 +108,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
+_counting = pytest.StashKey[str | None]()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    item.config.stash[_counting] = os.environ.get(COUNTING)
     with pytest.MonkeyPatch.context() as patched:
         if item.path.parent.name in STORIES or item.get_closest_marker("uncounted"):
-            patched.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+            patched.delenv(COUNTING, raising=False)
         return (yield)
 
 
@@ -209,10 +214,10 @@ async def client(db: Database) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(scope="session")
-def service(make_database: Any) -> Iterator[Service]:
-    """A running `kinfolk up` with two workers on a free port."""
+def service(make_database: Any, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """A running `kinfolk up` with two workers on a free port; counted, whoever is the first to need it."""
     words = ("--workers", "2", "--pg-url", make_database("service"))
-    with Service("up", *words, environment={"COVERAGE_PROCESS_CONFIG": None}) as service:
+    with Service("up", *words, environment={COUNTING: request.config.stash[_counting]}) as service:
         yield service
 
 

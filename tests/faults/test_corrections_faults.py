@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import pytest
 from tests.faults.test_citizens_faults import kill_a_backend, until
 from tests.modules.citizens.registers import a_citizen
 from tests.postgres_places import copy_of_ready, open_directory
 from tests.running import Service
 
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+
+pytestmark = pytest.mark.uncounted
 
 CLIENTS = 6
 IMPORTS = 2
