@@ -20,7 +20,6 @@ from tests.running import Service
 from kinfolk.kit.http.bodies import SMALL_BYTES
 from kinfolk.modules.citizens.example_register import generate
 
-pytestmark = pytest.mark.uncounted
 CITIZENS = 2_000
 LARGE = b"".join(generate(CITIZENS, 1)) + b" " * SMALL_BYTES  # too large to be kept in memory
 AT_COMMIT = """
