@@ -32,7 +32,7 @@ from kinfolk.kit.rabbit import Properties, declare, publish
 MANY = 6_000
 MOST_ROUNDS = 5
 CLIENTS = 32
-REQUESTS_A_CLIENT = 60
+STUDENTS_A_REQUEST = 100
 STUDENTS = "/api/v1/students"
 BARS = {"jobs": 1_000, "messages": 2_500, "students, GET": 4_275, "students, POST": 2_748}
 MOST_MEGABYTES = 70
@@ -149,12 +149,13 @@ def _students(stack: ExitStack, pg_url: str, folder: Path, rounds: int, many: in
     asyncio.run(_execute(pg_url, f"INSERT INTO students (name) SELECT 'Anna' FROM generate_series(1, {many})"))
     add = connections[0].request("POST", STUDENTS, b'{"name":"Anna Karenina"}')
     chosen = Random(1)
+    each = many // STUDENTS_A_REQUEST
     reads = [
-        [connections[0].request("GET", f"{STUDENTS}/{chosen.randint(1, many)}") for _ in range(REQUESTS_A_CLIENT)]
+        [connections[0].request("GET", f"{STUDENTS}/{chosen.randint(1, many)}") for _ in range(each)]
         for _ in connections
     ]
-    requests = CLIENTS * REQUESTS_A_CLIENT
-    adds = [[add] * REQUESTS_A_CLIENT] * CLIENTS
+    requests = CLIENTS * each
+    adds = [[add] * each] * CLIENTS
     figures = alternate(
         [
             Contender("students, GET", lambda: ask_together(connections, reads, 200), operations=requests),

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -34,6 +34,10 @@ from tests.running import Service
 OF_THIS_RUN = "TESTS_POSTGRES"
 """The variable that tells a run of tests, begun by a test, of the servers that are there; as JSON."""
 LONGEST = ["test_new_module", "test_bench", "test_messages_faults", "test_commands_in_docs", "test_hostile_input"]
+STORIES = {"deploy", "docs", "journeys"}
+"""Folders whose tests start processes by the hundred. Coverage of those is not counted, nor of those that a test marked
+`uncounted` starts: it takes a third of their time, and other tests reach all that they reach."""
+COUNTING = "COVERAGE_PROCESS_CONFIG"
 SERVERS: dict[str, Path | None] = {"embedded": None, "debian15": DEBIAN_15}
 NAMED = os.environ.get("TEST_PG_URL")
 """A server to test with in place of the embedded one, and a role there that may make databases."""
@@ -91,6 +95,7 @@ def run_sql(url: str, *statements: str) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     vars(httpx._config.DEFAULT_TIMEOUT_CONFIG).update(dict.fromkeys(("connect", "read", "write", "pool"), 60.0))
+    config.addinivalue_line("markers", "uncounted: of the processes that it starts, coverage is not counted")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `./test &` does that, and children inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput") and not config.option.collectonly:
@@ -101,6 +106,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest come first, so that no process is left alone with one of them in the end."""
     places = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
+_counting = pytest.StashKey[str | None]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    item.config.stash[_counting] = os.environ.get(COUNTING)
+    with pytest.MonkeyPatch.context() as patched:
+        if item.path.parent.name in STORIES or item.get_closest_marker("uncounted"):
+            patched.delenv(COUNTING, raising=False)
+        return (yield)
 
 
 def pytest_configure_node(node: Any) -> None:
@@ -197,9 +214,10 @@ async def client(db: Database) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(scope="session")
-def service(make_database: Any) -> Iterator[Service]:
-    """A running `kinfolk up` with two workers on a free port."""
-    with Service("up", "--workers", "2", "--pg-url", make_database("service")) as service:
+def service(make_database: Any, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """A running `kinfolk up` with two workers on a free port; counted, whoever is the first to need it."""
+    words = ("--workers", "2", "--pg-url", make_database("service"))
+    with Service("up", *words, environment={COUNTING: request.config.stash[_counting]}) as service:
         yield service
 
 

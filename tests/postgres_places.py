@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
+from kinfolk.kit.migrate import upgrade
 from kinfolk.kit.postgres_account import Account
 from kinfolk.kit.postgres_binaries import WHEEL
 from kinfolk.kit.postgres_cluster import works_in
@@ -41,19 +43,23 @@ def open_directory(user: str = USERS[0]) -> Iterator[Path]:
 
 
 @cache
-def ready_data_dir(binaries: Path | None = None) -> Path:
+def ready_data_dir(binaries: Path | None = None, *, is_migrated: bool = False) -> Path:
     """A data directory whose server has run once and ended; copy it, do not start it."""
     place = Path(tempfile.mkdtemp(prefix="kin"))
     atexit.register(shutil.rmtree, place)
     place.chmod(0o755)
-    with EmbeddedPostgres(place / "data", binaries=binaries):
-        pass
+    with EmbeddedPostgres(place / "data", binaries=binaries) as postgres, ThreadPoolExecutor(1) as aside:
+        if is_migrated:
+            aside.submit(upgrade, postgres.start()).result()  # Alembic runs a loop of its own
     return place / "data"
 
 
-def copy_of_ready(directory: Path, user: str = USERS[0], binaries: Path | None = None) -> Path:
+def copy_of_ready(
+    directory: Path, user: str = USERS[0], binaries: Path | None = None, *, is_migrated: bool = False
+) -> Path:
+    """A data directory that has been used before, with Kinfolk's tables or none."""
     data_dir = directory / "data"
-    subprocess.run(["cp", "-a", ready_data_dir(binaries), data_dir], check=True)
+    subprocess.run(["cp", "-a", ready_data_dir(binaries, is_migrated=is_migrated), data_dir], check=True)
     if user == "ordinary" and IS_ROOT:
         subprocess.run(["chown", "-R", f"{ORDINARY_ID}", data_dir], check=True)
     return data_dir

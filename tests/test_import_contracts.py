@@ -2,16 +2,18 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.checkout import copied
 from tests.postgres_places import REPOSITORY
 
+pytestmark = pytest.mark.uncounted
 CONTRACTS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
 ORDER = "cli > roles > app > modules > kit"
@@ -59,54 +61,81 @@ PLANTED = [
     (DRIVERS, "cli.py", "import alembic"),
     (DRIVERS, "app.py", "import uvicorn"),
     (DRIVERS, "modules/citizens/api.py", "import redis"),
+]
+CIRCLES = [
     (CYCLES, "modules/citizens/tables.py", "from kinfolk.modules.citizens import imports"),
     (CYCLES, "kit/http/answers.py", "from kinfolk.kit.http import application"),
 ]
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A copy of the package with a second, empty module, and the contracts beside it."""
-    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
-    package = tmp_path / "src/kinfolk"
-    shutil.copytree(REPOSITORY / "src/kinfolk", package, ignore=shutil.ignore_patterns("__pycache__"))
-    pets = package / "modules/pets/__init__.py"
+def copy_in(folder: Path) -> Path:
+    """The package with a second, empty module, and the contracts beside it."""
+    copied(["pyproject.toml", "src/kinfolk"], folder)
+    pets = folder / "src/kinfolk/modules/pets/__init__.py"
     pets.parent.mkdir()
     pets.touch()
-    return tmp_path
+    return folder
 
 
-def broken_contracts(checkout: Path) -> tuple[set[str], str]:
-    """The names of the contracts that are broken there, and all that lint-imports said."""
+def planted_in(copy: Path, file: str, line: str) -> int:
+    """The number of the line that was planted, which is the last of the file; 0 where it is only the file."""
+    with (copy / "src/kinfolk" / file).open("a+", encoding="utf-8") as source:
+        source.write(f"\n{line}\n")
+        source.seek(0)
+        return len(source.readlines()) if line else 0
+
+
+def verdicts(checkout: Path) -> dict[str, str]:
+    """What lint-imports says there of each contract that is broken, by its name."""
     done = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache"],
         cwd=checkout,
-        env={**os.environ, "PYTHONPATH": str(checkout / "src"), "COLUMNS": "200"},
+        env=os.environ | {"PYTHONPATH": str(checkout / "src"), "COLUMNS": "200"},
         capture_output=True,
         text=True,
         check=False,
         timeout=180,
     )
     said = done.stdout + done.stderr
-    verdicts = dict(re.findall(r"^(.+?) (KEPT|BROKEN)\b", said, re.MULTILINE))
-    assert verdicts.keys() == {contract["name"] for contract in CONTRACTS}, said
-    broken = {name for name, verdict in verdicts.items() if verdict == "BROKEN"}
+    told = dict(re.findall(r"^(.+?) (KEPT|BROKEN)\b", said, re.MULTILINE))
+    assert told.keys() == {contract["name"] for contract in CONTRACTS}, said
+    broken = {name for name, verdict in told.items() if verdict == "BROKEN"}
     assert (done.returncode == 0) == (not broken), said
-    return broken, said
+    details = said.partition("Broken contracts")[2]
+    sections = re.split(r"^(.+)\n-+$", details, flags=re.MULTILINE)
+    found = {name: words for name, words in zip(sections[1::2], sections[2::2], strict=True) if name in told}
+    assert found.keys() == broken, said
+    return found
 
 
-def test_what_we_have_keeps_every_contract(copy: Path) -> None:
-    broken, said = broken_contracts(copy)
-    assert not broken, said
+def test_what_we_have_keeps_every_contract(tmp_path: Path) -> None:
+    assert verdicts(copy_in(tmp_path)) == {}
 
 
-@pytest.mark.parametrize(("contract", "file", "line"), PLANTED)
-def test_planted_violation_is_caught(copy: Path, contract: str, file: str, line: str) -> None:
-    with (copy / "src/kinfolk" / file).open("a", encoding="utf-8") as source:
-        source.write(f"\n{line}\n")
-    broken, said = broken_contracts(copy)
-    assert contract in broken, said
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, str], tuple[int, str]]:
+    """Of each planted line its number, and what is said of its contract when all of them are there."""
+    copy = copy_in(tmp_path_factory.mktemp("planted"))
+    numbers = {planted: planted_in(copy, *planted[1:]) for planted in PLANTED}
+    said = verdicts(copy)
+    return {planted: (number, said.get(planted[0], "")) for planted, number in numbers.items()}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_planted_violation_is_caught(planted: tuple[str, str, str], told: dict[Any, tuple[int, str]]) -> None:
+    number, said = told[planted]
+    module = f"kinfolk.{planted[1].removesuffix('.py').removesuffix('/__init__').replace('/', '.')}"
+    place = rf"\(l\.(\d+, )*{number}\b" if number else "$"
+    assert re.search(rf"^\W*{re.escape(module)}\b.*{place}", said, re.MULTILINE), said
+
+
+@pytest.mark.parametrize(("contract", "file", "line"), CIRCLES)
+def test_planted_circle_is_caught(tmp_path: Path, contract: str, file: str, line: str) -> None:
+    """By itself: of several, only what ends most of them is named."""
+    copy = copy_in(tmp_path)
+    planted_in(copy, file, line)
+    assert contract in verdicts(copy)
 
 
 def test_no_contract_is_without_a_planted_violation() -> None:
-    assert {contract for contract, _, _ in PLANTED} == {contract["name"] for contract in CONTRACTS}
+    assert {contract for contract, _, _ in PLANTED + CIRCLES} == {contract["name"] for contract in CONTRACTS}

@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 from typing import Self
 
+from tests.checkout import LOCKS, copied
 from tests.docs.pages import Block
-from tests.postgres_places import REPOSITORY, eventually
+from tests.postgres_places import copy_of_ready, eventually
 from tests.running import FEW_PLUGINS
 
 CHECKOUT = ["src", "tests", "tools", "docs", "deploy", "examples", ".ci", "run", "test", "Makefile", "pyproject.toml"]
-CHECKOUT += ["README.md"]
-LOCKS = ["requirements.txt", "requirements-dev.txt"]
+CHECKOUT += ["README.md", *LOCKS]
 LAST_WORDS = {"up": "Ctrl-C ends it.", "api": "ready role=api"}
 SECONDS_TO_START = 120
 
@@ -28,7 +28,7 @@ set -e
 mkdir -p "$venv/bin"
 ln -s "$1/lib" "$venv/lib"
 cp "$1/pyvenv.cfg" "$venv/" 2>/dev/null || true
-for program in "$1"/bin/*; do ln -sf "$program" "$venv/bin/"; done
+ln -sf "$1"/bin/* "$venv/bin/"
 rm -f "$venv/bin/kinfolk"
 cat >"$venv/bin/kinfolk" <<END
 #!$venv/bin/python
@@ -44,8 +44,11 @@ recipe requirements-dev.txt >"$stamp"
 class Reader:
     """Runs a page's blocks in order, in one terminal, and roles in a second one."""
 
-    def __init__(self, changed: dict[str, str]) -> None:
-        """`changed` are words of the pages and what stands for them here, such as a free port."""
+    def __init__(self, changed: dict[str, str], *, is_new: bool = False) -> None:
+        """`changed` are words of the pages and what stands for them here, such as a free port.
+
+        Who is new has never started Kinfolk here; all others have.
+        """
         self.folder = Path(tempfile.mkdtemp(prefix="kinfolk-docs-"))
         self.folder.chmod(0o755)  # as root, PostgreSQL's user must pass
         self.checkout = self.folder / "kinfolk"
@@ -55,15 +58,13 @@ class Reader:
         self._exported.touch()
         self._service: subprocess.Popen[str] | None = None
         self._make_checkout()
+        if not is_new:
+            share = self.home / ".local/share"
+            share.mkdir(parents=True)
+            copy_of_ready(share, is_migrated=True).rename(share / "kinfolk")
 
     def _make_checkout(self) -> None:
-        self.checkout.mkdir()
-        for name in [*CHECKOUT, *LOCKS]:
-            source = REPOSITORY / name
-            if source.is_dir():
-                shutil.copytree(source, self.checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, self.checkout)
+        copied(CHECKOUT, self.checkout)
         self.home.mkdir()
         (self.home / ".curlrc").write_text("silent\nshow-error\n")  # as curl is at a terminal
         subprocess.run(
@@ -72,7 +73,7 @@ class Reader:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "KINFOLK", "PG"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("KINFOLK", "PG"))}
         kept.pop("XDG_DATA_HOME", None)
         environment = kept | {"HOME": str(self.home), "PYTHONPATH": str(self.checkout / "src"), "COLUMNS": "200"}
         environment |= FEW_PLUGINS

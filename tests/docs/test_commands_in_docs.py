@@ -27,6 +27,8 @@ CONSOLE_PAGES = {
     "docs/how-to/watch-it.md": "a Prometheus: tests/deploy/test_alerts.py looks at its files",
     "docs/runbook.md": "what only an operator of many has: tests/deploy/test_alerts.py looks at each section",
 }
+FIRST_PAGES = {"README.md"}
+"""Read by whoever has not started Kinfolk yet."""
 TYPED_LANGUAGES = {"sh", "diff", "Ctrl-C"}
 STORIES = [
     page
@@ -51,9 +53,10 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def reader(own_server: PlainPostgres, own_redis: RedisServer, rabbit_url: str) -> Iterator[Reader]:
+def changed(own_server: PlainPostgres, own_redis: RedisServer, rabbit_url: str) -> dict[str, str]:
+    """Words of the pages, and what stands for them here."""
     port = free_port()
-    changed = {
+    return {
         A_RABBITMQ: rabbit_url.rpartition("@")[2],
         "127.0.0.1:8080": f"127.0.0.1:{port}",
         A_SERVER_OF_YOUR_OWN: f"127.0.0.1:{own_server.port}",
@@ -61,8 +64,6 @@ def reader(own_server: PlainPostgres, own_redis: RedisServer, rabbit_url: str) -
         "KINFOLK_API_PORT": str(port),
         "KINFOLK_API_URL": f"http://127.0.0.1:{port}",
     }
-    with Reader(changed) as reader:
-        yield reader
 
 
 def free_port() -> int:
@@ -72,16 +73,17 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("page", STORIES, ids=name_of)
-def test_a_page_can_be_followed_word_for_word(page: Path, reader: Reader) -> None:
+def test_a_page_can_be_followed_word_for_word(page: Path, changed: dict[str, str]) -> None:
     said = ""
-    for block in steps(page):
-        if block.language == "text" and said:
-            assert looks_like(reader.as_here(block.text), said), (
-                f"{name_of(page)} shows\n{block.text}\nbut it said\n{said}"
-            )
-            said = ""
-        elif block.text not in NOT_TYPED:
-            said = reader.follow(block)
+    with Reader(changed, is_new=name_of(page) in FIRST_PAGES) as reader:
+        for block in steps(page):
+            if block.language == "text" and said:
+                assert looks_like(reader.as_here(block.text), said), (
+                    f"{name_of(page)} shows\n{block.text}\nbut it said\n{said}"
+                )
+                said = ""
+            elif block.text not in NOT_TYPED:
+                said = reader.follow(block)
 
 
 def test_what_is_not_typed_is_in_the_pages() -> None:
@@ -121,15 +123,16 @@ def test_outputs_are_compared(shown: str, said: str, same: bool) -> None:
     assert looks_like(shown, said) is same
 
 
-def test_a_page_that_says_wrong_things_is_found_out(reader: Reader) -> None:
-    with pytest.raises(AssertionError, match="ended with 1"):
-        reader.follow(Block("sh", "", "false\n"))
-    with pytest.raises(AssertionError, match="0 times"):
-        reader.follow(Block("diff", "Makefile", "-nowhere\n+here\n"))
-    with pytest.raises(AssertionError, match="there already"):
-        reader.follow(Block("python", "Makefile", "x"))
-    assert reader.follow(Block("sh", "", "export WORD=kept\n")) == ""
-    assert reader.follow(Block("sh", "", "echo $WORD\n")) == "kept\n"
+def test_a_page_that_says_wrong_things_is_found_out() -> None:
+    with Reader({}, is_new=True) as reader:
+        with pytest.raises(AssertionError, match="ended with 1"):
+            reader.follow(Block("sh", "", "false\n"))
+        with pytest.raises(AssertionError, match="0 times"):
+            reader.follow(Block("diff", "Makefile", "-nowhere\n+here\n"))
+        with pytest.raises(AssertionError, match="there already"):
+            reader.follow(Block("python", "Makefile", "x"))
+        assert reader.follow(Block("sh", "", "export WORD=kept\n")) == ""
+        assert reader.follow(Block("sh", "", "echo $WORD\n")) == "kept\n"
 
 
 def test_roles_are_told_from_errands() -> None:

@@ -1,6 +1,5 @@
 """Registers on their way while a process is killed: what was answered 201 is whole, and nothing is there in part."""
 
-import asyncio
 import os
 import signal
 import threading
@@ -19,7 +18,6 @@ from tests.running import Service
 
 from kinfolk.kit.db import Database
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
-from kinfolk.kit.migrate import upgrade
 
 CITIZENS = 400
 TIES = CITIZENS // 2
@@ -109,9 +107,8 @@ async def test_the_api_is_killed(killed_url: str, _turn: int) -> None:
 
 async def test_postgresql_crashes_and_recovers() -> None:
     """A backend is killed, so the server throws everybody out and starts again, as after a crash."""
-    with open_directory() as place, EmbeddedPostgres(copy_of_ready(place)) as postgres:
+    with open_directory() as place, EmbeddedPostgres(copy_of_ready(place, is_migrated=True)) as postgres:
         url = postgres.start()
-        await asyncio.to_thread(upgrade, url)  # Alembic runs a loop of its own
         with Service("api", "--pg-url", url) as service, posting(service.url) as answers:
             for _ in range(2):
                 count = len(added(answers))
@@ -137,7 +134,7 @@ async def kill_a_backend(url: str) -> None:
 async def test_the_postmaster_of_a_running_kinfolk_is_killed() -> None:
     """`kinfolk up` starts its PostgreSQL again; nothing acknowledged is lost, and nothing is left behind."""
     with open_directory() as place:
-        data_dir = copy_of_ready(place)
+        data_dir = copy_of_ready(place, is_migrated=True)
         with Service("up", "--data-dir", str(data_dir)) as service:
             pid_file = data_dir / "postgres/postmaster.pid"
             with posting(service.url) as answers:
@@ -162,7 +159,7 @@ async def test_the_postmaster_of_a_running_kinfolk_is_killed() -> None:
 
 async def test_a_postgresql_that_cannot_start_again_ends_kinfolk() -> None:
     with open_directory() as place:
-        data_dir = copy_of_ready(place)
+        data_dir = copy_of_ready(place, is_migrated=True)
         with Service("up", "--data-dir", str(data_dir)) as service:
             (data_dir / "postgres/global/pg_control").unlink()
             os.kill(int((data_dir / "postgres/postmaster.pid").read_text().split()[0]), signal.SIGKILL)

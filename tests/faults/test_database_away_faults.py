@@ -12,7 +12,6 @@ from tests.running import Service
 
 from kinfolk.kit.db import Database
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
-from kinfolk.kit.migrate import upgrade
 
 SECONDS_AWAY = 20
 MANY = 3_000
@@ -41,9 +40,8 @@ async def are_running(url: str) -> bool:
 
 async def test_a_worker_and_a_consumer_sit_through_it(amqp_url: str) -> None:
     before, after = [f"job {number}" for number in range(JOBS)], ["a job of later"]
-    with open_directory() as place, EmbeddedPostgres(copy_of_ready(place)) as postgres:
+    with open_directory() as place, EmbeddedPostgres(copy_of_ready(place, is_migrated=True)) as postgres:
         url = postgres.start()
-        await asyncio.to_thread(upgrade, url)
         await asyncio.to_thread(run_sql, url, NOTES)
         working = Service("work", "--pg-url", url, program="tests.noting_product")
         with working, consumer(amqp_url, url) as consuming:

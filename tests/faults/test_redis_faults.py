@@ -13,6 +13,8 @@ from tests.running import Service
 
 from kinfolk.kit.shelf import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.uncounted
+
 READINGS = 40
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
-from tests.journeys.test_page import CHROMIUM, FLAGS
+from tests.journeys.test_page import CHROMIUM, FLAGS, PATIENCE_MS
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def page(service_url: str) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: amiss.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: amiss.append(str(error)))

@@ -84,17 +84,12 @@ def folder() -> Iterator[Path]:
         yield folder
 
 
-def uncounted() -> dict[str, str]:
-    """The environment without coverage, which would be measured too."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-
-
 def bench(folder: Path, *words: str) -> subprocess.Popen[str]:
     """Whatever it makes and starts has the folder in its name."""
     return subprocess.Popen(
         [sys.executable, "-m", "bench", *SMALL, *words],
         cwd=REPOSITORY,
-        env=uncounted() | {"PYTHONPATH": str(REPOSITORY / "src"), "TMPDIR": str(folder)},
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -2,12 +2,12 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.checkout import LOCKS, copied
 from tests.postgres_places import REPOSITORY
 from tests.running import FEW_PLUGINS
 
@@ -21,8 +21,8 @@ COPIED = [
     "CHANGELOG.md",
     "openapi.json",
     "asyncapi.json",
+    *LOCKS,
 ]
-LOCKS = ["requirements.txt", "requirements-dev.txt"]
 PIECES = ["__init__", "api", "jobs", "messages", "tables"]
 OPTIONAL = re.findall(
     r'^    "kinfolk\.modules\.(\w+)",$', (REPOSITORY / "src/kinfolk/app.py").read_text(), re.MULTILINE
@@ -82,7 +82,7 @@ for name in sys.argv[1:]:
 
 def run(copy: Path, *words: str, told: str = "") -> subprocess.CompletedProcess[str]:
     """A program of the environment on the code of the copy."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     environment |= {"PYTHONPATH": f"{copy / 'src'}:{copy}", "COLUMNS": "200"} | FEW_PLUGINS
     command = [sys.executable, *words] if words[0][0] == "-" else [Path(sys.executable).with_name(words[0]), *words[1:]]
     return subprocess.run(
@@ -90,19 +90,9 @@ def run(copy: Path, *words: str, told: str = "") -> subprocess.CompletedProcess[
     )
 
 
-def copied_to(folder: Path) -> Path:
-    for name in [*COPIED, *LOCKS]:
-        source = REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copied_to(tmp_path_factory.mktemp("copy"))
+    return copied(COPIED, tmp_path_factory.mktemp("copy"))
 
 
 def files(copy: Path) -> set[str]:

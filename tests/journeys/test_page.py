@@ -27,6 +27,8 @@ FLAGS = [
     "--disable-sync",
 ]
 MOST_ID = 2**63 - 1
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @dataclass
@@ -65,7 +67,7 @@ def browser() -> Iterator[Browser]:
 def visit(browser: Browser, service_url: str) -> Iterator[Visit]:
     """A fresh window; afterwards, nothing that it did may have left our own host or gone wrong unseen."""
     context = browser.new_context(viewport={"width": 1100, "height": 800})
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PATIENCE_MS)
     visit = Visit(context.new_page(), service_url.rstrip("/"))
     visit.page.on("request", lambda request: visit.requests.append(request.url))
     visit.page.on("console", lambda message: visit.said.append(message.text))
@@ -242,7 +244,7 @@ def test_who_is_asked_logs_in_and_goes_on(browser: Browser, make_database: Any, 
     with Service("api", "--auth", "required", "--pg-url", url) as service:
         (password,) = re.findall(r"with the password (\S+)", service.log)
         context = browser.new_context(viewport={"width": 1100, "height": 800})
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.goto(service.url)
         page.get_by_label("Choose a file").set_input_files(register)

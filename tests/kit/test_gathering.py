@@ -142,7 +142,7 @@ async def test_a_process_that_ends_leaves_nobody_waiting() -> None:
     tasks += await asked(gathering, 2)
     assert gathering._rounds
     gathering._rounds.cancel()
-    outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+    outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
     assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 2
     doubling.let.release()
     assert await gathering.ask(3) == 6

@@ -18,6 +18,7 @@ import asyncpg
 import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+from tests.checkout import copied
 from tests.conftest import SERVERS, run_sql
 from tests.postgres_places import REPOSITORY
 from tests.rows_for_tables import Contents, contents, fill
@@ -139,6 +140,7 @@ async def test_it_is_known_whether_the_database_is_current(fresh: str) -> None:
     await conn.close()
 
 
+@pytest.mark.uncounted
 def test_ten_starts_at_once_migrate_once(make_database: Any) -> None:
     fresh = make_database("ten", is_empty=True)
     program = [sys.executable, "-c", "import sys; from kinfolk.kit.migrate import upgrade; upgrade(sys.argv[1])", fresh]
@@ -159,7 +161,8 @@ def test_ten_starts_at_once_migrate_once(make_database: Any) -> None:
     assert rows(fresh, "SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]
 
 
-def test_it_works_from_any_folder(fresh: str, tmp_path: Path) -> None:
+def test_it_works_from_any_folder(make_database: Any, tmp_path: Path) -> None:
+    fresh = make_database("fresh", is_empty=True)
     done = kinfolk("db", "upgrade", "head", cwd=tmp_path, KINFOLK_PG_URL=fresh)
     assert (done.returncode, done.stderr) == (0, "")
     done = kinfolk("db", "current", cwd=tmp_path, KINFOLK_PG_URL=fresh)
@@ -167,9 +170,9 @@ def test_it_works_from_any_folder(fresh: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_new_revision_is_a_good_file(fresh: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "src" / "kinfolk"
-    shutil.copytree(REPOSITORY / "src" / "kinfolk", package, ignore=shutil.ignore_patterns("__pycache__"))
+@pytest.mark.uncounted
+def test_a_new_revision_is_a_good_file(fresh: str, tmp_path: Path) -> None:
+    package = copied(["src/kinfolk"], tmp_path) / "src" / "kinfolk"
     migrate.upgrade(fresh)
     tables = package / "modules" / "citizens" / "tables.py"
     tables.write_text(
@@ -177,7 +180,6 @@ def test_a_new_revision_is_a_good_file(fresh: str, tmp_path: Path, monkeypatch: 
         ' Column("name", Text, nullable=False, index=True))\n'
     )
     where = {"PYTHONPATH": str(tmp_path / "src"), "KINFOLK_PG_URL": fresh}
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # the copy is not to be measured
     done = kinfolk("db", "revision", "-m", "pets, at last", "--autogenerate", cwd=tmp_path, **where)
     assert done.returncode == 0, done.stderr
     made = package / "migrations" / "versions" / f"{int(REVISIONS[-1]) + 1:04d}_pets_at_last.py"
@@ -288,7 +290,7 @@ def aged(url: str) -> Iterator[str]:
     try:
         yield changed(url, netloc=f"{parts.username}:{parts.password}@127.0.0.1:{front.getsockname()[1]}")
     finally:
-        thread.join(10)
+        thread.join(60)
         front.close()
 
 

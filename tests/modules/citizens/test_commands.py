@@ -251,7 +251,7 @@ def test_a_service_that_went_away_is_lost_not_missing(
         sending.start()
         assert service.has_heard.wait(60)
     # The server is gone before the first pause is over.
-    sending.join(10)
+    sending.join(60)
     out, err = capsys.readouterr()
     assert (codes, out) == ([3], "")
     assert err.count("trying again") == 2

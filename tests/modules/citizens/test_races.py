@@ -162,7 +162,7 @@ async def test_changes_of_other_imports_do_not_wait(client: httpx.AsyncClient, d
     async with db.transaction() as conn:
         await conn.execute("UPDATE imports SET version = version WHERE import_id = $1", held)
         waiting = asyncio.create_task(client.patch(f"/imports/{held}/citizens/1", json={"name": "New"}))
-        answer = await asyncio.wait_for(client.patch(f"/imports/{free}/citizens/1", json={"name": "New"}), 10)
+        answer = await asyncio.wait_for(client.patch(f"/imports/{free}/citizens/1", json={"name": "New"}), 60)
         assert answer.status_code == 200
         assert (await listed(client, held))[0] == a_citizen(1), "nor do readers"
         assert not waiting.done()
