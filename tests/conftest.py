@@ -67,6 +67,7 @@ class Servers:
             self.running.append(EmbeddedPostgres(self.folder / name, binaries=binaries))
             with pytest.MonkeyPatch.context() as patched:
                 patched.setitem(ALWAYS, "fsync", "off")  # what outlives a crash is shown on servers of the tests' own
+                patched.setitem(ALWAYS, "max_connections", "400")  # each process of tests has several services there
                 urls[name] = self.running[-1].start()
         return urls
 

@@ -58,6 +58,8 @@ def watched(
     folder = Path(config.workerinput["folder"]) if hasattr(config, "workerinput") else config.servers.folder  # type: ignore[attr-defined]
     pg_url = make_database("no_trace", "debian15")
     words = ("--auth", "required", "--workers", "2", "--log-level", "debug", "--pg-url", pg_url)
+    with redis_server.client as redis:
+        redis.flushall()  # what other tests have put there is packed as they like
     with Service("up", *words, "--redis-url", redis_server.url, "--amqp-url", amqp_url) as service:
         password = re.search(r"with the password (\S+)$", service.log, re.MULTILINE)
         assert password, "the first administrator's password is shown once"

@@ -26,7 +26,6 @@ from kinfolk.modules.citizens import correction
 
 CLIENTS = 20
 CHANGES = 8
-READINGS = 30
 CITIZENS = range(1, 7)
 
 State = dict[int, dict[str, Any]]
@@ -90,11 +89,14 @@ async def try_serial(*clients: httpx.AsyncClient, seed: int, ties: float = 0.7) 
             changes.append((version_of(answer), citizen_id, change, answer))
 
     async def read(path: str) -> None:
-        readings.extend([await client.get(f"/imports/{import_id}/{path}") for _ in range(READINGS)])
+        while not changing.done():
+            readings.append(await client.get(f"/imports/{import_id}/{path}"))
 
-    readers = (read(path) for path in ("citizens", "citizens", "citizens/birthdays"))
-    ends = await asyncio.gather(*readers, *(change_at_random() for _ in range(CLIENTS)), return_exceptions=True)
-    for failure in filter(None, ends):  # only now, when nobody is left at work
+    changing = asyncio.gather(*(change_at_random() for _ in range(CLIENTS)), return_exceptions=True)
+    reading_ends = await asyncio.gather(
+        *(read(path) for path in ("citizens", "citizens", "citizens/birthdays")), return_exceptions=True
+    )
+    for failure in filter(None, [*await changing, *reading_ends]):  # only now, when nobody is left at work
         raise failure
     states: list[State] = [{}, {number: a_citizen(number) for number in CITIZENS}]
     for version, citizen_id, change, answer in sorted(changes, key=lambda each: each[0]):
