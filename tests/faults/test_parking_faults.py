@@ -1,4 +1,4 @@
-"""Messages that come twice, cannot be right, hang or are poison, from a sender's, an operator's and a module's side."""
+"""Messages that come twice, cannot be right or are poison, from a sender's, an operator's and a module's side."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 from tests.conftest import run_sql
 from tests.listeners import listener
-from tests.noting_product import MODULE, NOTES, NewNote, brief, other, take
+from tests.noting_product import MODULE, NOTES, brief, other
 from tests.rabbit_client import (
     PARKING,
     QUEUE,
@@ -35,11 +35,9 @@ from tests.rabbit_client import (
 )
 from tests.running import Service
 
-from kinfolk.kit import inbox
 from kinfolk.kit.db import Database
 from kinfolk.kit.http.application import application
-from kinfolk.kit.lanes import Lane
-from kinfolk.kit.rabbit import Amqp, declare
+from kinfolk.kit.rabbit import Amqp
 from kinfolk.modules import messages
 
 PATIENCE_SECONDS = 60
@@ -204,23 +202,6 @@ async def test_an_endless_operation_is_stopped_and_the_wait_for_a_connection_is_
         assert await noted(notes_url) == Counter(["patient"])
         await are_waiting(channel, delayed, 1)
         await channel.queue_purge(delayed)
-
-
-async def test_one_that_hangs_holds_up_nobody_who_came_with_it(amqp_url: str, notes_url: str) -> None:
-    """They share a transaction for a second at the most; then each has its own."""
-    lane = Lane("notes.patient", exchange=brief.exchange, delays_seconds=(60,), limit_seconds=3_600)
-    lane.takes(NewNote)(take)
-    words = [f"note {number}" for number in range(100)]
-    await asyncio.to_thread(run_sql, notes_url, "TRUNCATE notes", "TRUNCATE inbox")
-    async with Database(notes_url, size=6) as db, channel_to(amqp_url) as channel:
-        await declare(channel, lane, lane.delays_seconds)
-        await send(channel, "endless", queue=lane.name)
-        await asyncio.gather(*(send(channel, one, queue=lane.name) for one in words))
-        async with consuming_here(db, amqp_url, lane) as work:
-            await are_noted(notes_url, len(words))
-            work.cancel()
-        assert await noted(notes_url) == Counter(words)
-        await channel.queue_purge(lane.name)
 
 
 async def test_a_poison_message_holds_nobody_up(channel: AbstractChannel, amqp_url: str, notes_url: str) -> None:
@@ -407,20 +388,3 @@ async def test_lanes_and_brokers_that_are_not_there(
             async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk", timeout=60) as client:
                 answer = await client.get("/api/v1/messages/parked")
         assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{kind}")
-
-
-async def test_old_ids_are_forgotten(notes_url: str) -> None:
-    async with Database(notes_url, size=2) as db:
-        async with db.transaction() as conn:
-            assert await inbox.new_among(conn, "forgetful", ["b", "a", "b"]) == {"a", "b"}
-            assert await inbox.new_among(conn, "forgetful", ["a", "c"]) == {"c"}
-            assert await inbox.new_among(conn, "another", ["a"]) == {"a"}
-            await conn.execute("UPDATE inbox SET seen_at = now() - interval '8 days' WHERE message_id = 'a'")
-            assert [await inbox.note_beginning(conn, "forgetful", words) for words in "aab"] == [0, 1, 0]
-            await conn.execute("UPDATE beginnings SET begun_at = now() - interval '8 days' WHERE fingerprint = 'a'")
-        async with db.transaction() as conn:
-            assert await inbox.forget_old(conn) == 2
-            assert await inbox.new_among(conn, "forgetful", ["a", "b", "c"]) == {"a"}
-            assert [await inbox.note_beginning(conn, "forgetful", words) for words in "ab"] == [0, 1]
-            await inbox.forget_beginning(conn, "forgetful", "b")
-            assert await inbox.note_beginning(conn, "forgetful", "b") == 0

@@ -1,4 +1,4 @@
-"""Messages that come back: the consumer was told to end, the network flaps, or one of them kills who works on it."""
+"""Messages that come back: the consumer is told to end, the network flaps, or one hangs or kills who works on it."""
 
 import asyncio
 from collections import Counter
@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from aiormq.abc import AbstractChannel, DeliveredMessage
-from tests.noting_product import DEADLY, main
+from tests.conftest import run_sql
+from tests.noting_product import DEADLY, NewNote, brief, main, take
 from tests.rabbit_client import (
     PARKING,
     QUEUE,
@@ -26,6 +27,7 @@ from tests.rabbit_client import (
 import kinfolk.kit.consumer
 from kinfolk.kit.consumer import DEATHS_BEFORE_PARKING
 from kinfolk.kit.db import Database
+from kinfolk.kit.lanes import Lane
 from kinfolk.kit.rabbit import declare
 
 ENDS = 5
@@ -143,3 +145,20 @@ async def test_one_that_kills_its_consumers_is_parked_and_no_other(amqp_url: str
     )  # fmt: skip
     assert parked.header.properties.message_id == f"id.{DEADLY}"
     assert await noted(notes_url) == Counter(good)
+
+
+async def test_one_that_hangs_holds_up_nobody_who_came_with_it(amqp_url: str, notes_url: str) -> None:
+    """They share a transaction for a second at the most; then each has its own."""
+    lane = Lane("notes.patient", exchange=brief.exchange, delays_seconds=(60,), limit_seconds=3_600)
+    lane.takes(NewNote)(take)
+    words = [f"note {number}" for number in range(100)]
+    await asyncio.to_thread(run_sql, notes_url, "TRUNCATE notes", "TRUNCATE inbox")
+    async with Database(notes_url, size=6) as db, channel_to(amqp_url) as channel:
+        await declare(channel, lane, lane.delays_seconds)
+        await send(channel, "endless", queue=lane.name)
+        await asyncio.gather(*(send(channel, one, queue=lane.name) for one in words))
+        async with consuming_here(db, amqp_url, lane) as work:
+            await are_noted(notes_url, len(words))
+            work.cancel()
+        assert await noted(notes_url) == Counter(words)
+        await channel.queue_purge(lane.name)

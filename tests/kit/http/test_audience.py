@@ -13,11 +13,10 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from kinfolk.kit import events
-from kinfolk.kit.auth import Auth, Role, Rule, TokensAway, Who
+from kinfolk.kit.auth import Auth, TokensAway, Who
 from kinfolk.kit.db import Database, DatabaseAway
 from kinfolk.kit.http import audience, websocket
 from kinfolk.kit.http.application import application
-from kinfolk.kit.metrics import _close_code
 from kinfolk.rules import EVENTS, RULES
 
 LISTENERS = "FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
@@ -381,24 +380,3 @@ async def test_who_hangs_up_during_the_handshake_is_nobody(
         while not any(line["event"] == "request" for line in lines):
             await asyncio.sleep(0.01)
     assert not any(line["event"] == "socket" for line in lines)
-
-
-def test_a_metric_knows_few_codes() -> None:
-    assert [_close_code(code) for code in (1000, 1006, 4401, 4408, 4429, 3000, 4999)] == [
-        *("1000", "1006", "4401", "4408", "4429"),
-        *("other", "other"),
-    ]
-
-
-async def test_who_hears_nothing_ends_nothing(db: Database) -> None:
-    made = audience.Audience(db, Auth({}, Tokens()), 1)
-    await made.ready()
-    for _ in range(2):
-        made._end_hearing()
-
-
-def test_a_rule_that_grants_own_shows_nobodys_to_nobody() -> None:
-    told = audience._Told(Rule(supplier="own"), None, b"")
-    role: Role = "supplier"
-    assert not told.is_for(Who(None, role))
-    assert not told.is_for(Who(1, role))
