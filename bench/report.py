@@ -124,7 +124,7 @@ def as_markdown(run: Run) -> str:
             "Layers, in µs of CPU time a request:",
             "",
             *_table(
-                ["measured", "bare framework", "with compression", "with front, metrics", "with log"],
+                ["measured", "bare framework", "with front, metrics", "with log"],
                 _layers(run.layers),
             ),
             "",
@@ -208,7 +208,7 @@ def _alone(result: Result, figures: Figures) -> list[str]:
 
 def _layers(layers: Layers) -> Iterable[list[str]]:
     for measured, taken in (("in process", layers.in_process), ("over HTTP", layers.over_http)):
-        steps = [f"{taken[form]:.1f}" if form in taken else "" for form in ("bare", "compression", "quiet", "whole")]
+        steps = [f"{taken[form]:.1f}" if form in taken else "" for form in ("bare", "quiet", "whole")]
         yield [measured, *steps]
 
 

@@ -189,7 +189,7 @@ def check_figures(measured: dict[str, Any]) -> None:
         assert len(rate["a_second"]) == 1
         assert all(figure > 0 for figure in (*rate["a_second"], rate["cpu_us"]))
     layers = measured["layers"]
-    assert layers["in_process"].keys() == {"bare", "compression", "quiet", "whole"}
+    assert layers["in_process"].keys() == {"bare", "quiet", "whole"}
     assert layers["over_http"].keys() == {"bare", "whole"}
     assert all(taken > 0 for kind in layers.values() for taken in kind.values())
 

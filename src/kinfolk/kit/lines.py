@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from kinfolk.kit.systemd import for_journal, is_journal
+from kinfolk.kit.systemd import PRIORITIES, is_journal
 
 # structlog would load rich, 3 to 5 MB in every process, for tracebacks that are rendered otherwise here.
 _loaded = {name: module for name, module in sys.modules.items() if name == "rich"}
@@ -36,10 +36,11 @@ class Lines(structlog.stdlib.ProcessorFormatter):
     def __init__(self, form: str | None = None) -> None:
         """`form` None: colour on a terminal, else logfmt, in systemd's journal without what that keeps itself."""
         form = form or ("color" if sys.stderr.isatty() else "journal" if is_journal(STDERR) else "logfmt")
-        self._render = {"logfmt": logfmt, "journal": for_journal(logfmt), "json": _json, "color": _coloured()}[form]
+        forms = {"logfmt": _timed_logfmt, "journal": _for_journal, "json": _timed_json, "color": _coloured()}
+        self._render: Callable[[int, str, dict[str, Any]], str] = forms[form]
         super().__init__(
             foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.processors.format_exc_info],
-            processors=[_timed, lambda _logger, _method, event: self._render(dict(event))],
+            processors=[self._render_any],
             pass_foreign_args=False,
         )
 
@@ -51,9 +52,15 @@ class Lines(structlog.stdlib.ProcessorFormatter):
             event = event | {"exception": self.formatException(record.exc_info)}
         return self.rendered(record.created, LEVELS[record.levelno], event)
 
+    def _render_any(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+        """The moment is that of the event, not of the writing."""
+        created = event.pop("_record").created
+        event.pop("_from_structlog", None)
+        return self.rendered(created, event.pop("level"), {"event": event.pop("event"), **event})
+
     def rendered(self, created: float, level: str, event: dict[str, Any]) -> str:
         """A line with its moment; `created` in seconds since 1970."""
-        return self._render({"timestamp": _moment(int(created * 1_000)), "level": level, **event})
+        return self._render(int(created * 1_000), level, event)
 
 
 _ANY_LINE = logging.LogRecord("kinfolk", logging.INFO, "", 0, "", None, None).__dict__ | {"relativeCreated": 0.0}
@@ -80,6 +87,25 @@ class Line(logging.LogRecord):
     def getMessage(self) -> str:  # noqa: N802  # logging's name
         """What a formatter of `--log-config` sees: all facts."""
         return logfmt(self.event)
+
+
+def _timed_logfmt(milliseconds: int, level: str, event: dict[str, Any]) -> str:
+    return f"{_beginning(milliseconds, level)} {logfmt(event)}"
+
+
+@lru_cache(maxsize=64)
+def _beginning(milliseconds: int, level: str) -> str:
+    """Many lines begin in one millisecond."""
+    return f"timestamp={_moment(milliseconds)} level={level}"
+
+
+def _timed_json(milliseconds: int, level: str, event: dict[str, Any]) -> str:
+    return _json({"timestamp": _moment(milliseconds), "level": level, **event})
+
+
+def _for_journal(_milliseconds: int, level: str, event: dict[str, Any]) -> str:
+    """The journal keeps the moment itself, and reads the level in front of a line."""
+    return f"<{PRIORITIES.get(level, 6)}>level={level} {logfmt(event)}"
 
 
 def logfmt(event: dict[str, Any]) -> str:
@@ -121,12 +147,13 @@ def _json(value: Any) -> str:
         return json.dumps(value, default=repr)
 
 
-def _coloured() -> Callable[[dict[str, Any]], str]:
+def _coloured() -> Callable[[int, str, dict[str, Any]], str]:
     console = structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)
 
-    def render(event: dict[str, Any]) -> str:
-        exception = event.pop("exception", None)
-        facts = {key: _plain(value) for key, value in event.items() if value is not None}
+    def render(milliseconds: int, level: str, event: dict[str, Any]) -> str:
+        exception = event.get("exception")
+        shown = {"timestamp": _moment(milliseconds), "level": level, **event}
+        facts = {key: _plain(value) for key, value in shown.items() if value is not None}
         if exception is not None:
             facts["exception"] = exception
         return str(console(None, "", facts))
@@ -138,14 +165,6 @@ def _plain(value: Any) -> str:
     return _CONTROL.sub(lambda sign: f"\\x{ord(sign[0]):02x}", f"{value:.2f}" if type(value) is float else str(value))
 
 
-def _timed(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-    """The moment of the event, not of the writing, and the level come first."""
-    moment = _moment(int(event.pop("_record").created * 1_000))
-    event.pop("_from_structlog", None)
-    return {"timestamp": moment, "level": event.pop("level"), "event": event.pop("event"), **event}
-
-
-@lru_cache(maxsize=64)
 def _moment(milliseconds: int) -> str:
     """When it happened: UTC, ISO 8601."""
     return f"{_second(milliseconds // 1_000)}.{milliseconds % 1_000:03d}Z"

@@ -5,14 +5,13 @@ Its own library is not needed: sd_listen_fds(3), sd_notify(3), and JOURNAL_STREA
 
 import os
 import socket
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from kinfolk.kit.ending import WrongSetting
 
 FIRST_HANDED_OVER = 3
-_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""Of lines by their level, as systemd's journal has them (sd-daemon(3))."""
 
 
 def handed_over() -> socket.socket | None:
@@ -57,13 +56,3 @@ def is_journal(descriptor: int) -> bool:
         status = os.fstat(descriptor)
         return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
     return False
-
-
-def for_journal(render: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
-    """`render` for the journal: it keeps the moment itself, and reads the level in front of a line (sd-daemon(3))."""
-
-    def rendered(event: dict[str, Any]) -> str:
-        facts = {name: value for name, value in event.items() if name != "timestamp"}
-        return f"<{_PRIORITIES.get(event['level'], 6)}>{render(facts)}"
-
-    return rendered

@@ -64,7 +64,8 @@ class Span:
         self._span.end()
 
 
-_NOTHING = Span()
+NOTHING = Span()
+"""The span of whatever nobody is told of."""
 _of_requests: dict[str | None, str] = {}
 _under_way: ContextVar[Any] = ContextVar("span", default=None)
 
@@ -83,7 +84,7 @@ def begin(name: str, kind: Kind, parent: str | None = None, request_id: str | No
     With a request's id it is that request's span in this process, see `traceparents`.
     """
     if _Own.tracer is None:
-        return _NOTHING
+        return NOTHING
     from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 

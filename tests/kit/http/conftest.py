@@ -1,6 +1,5 @@
 """An application of routes that show what a route is given, in this process."""
 
-import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
@@ -122,8 +121,7 @@ async def get_failing(_request: Request) -> Answer:
 
 class HalfAnAnswer(Answer):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"20")]}
-        await send(start)  # type: ignore[arg-type]
+        await send(self.start(scope, [(b"content-length", b"20")], 20))
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise RuntimeError(SECRET)
 
@@ -132,15 +130,6 @@ class HalfAnAnswer(Answer):
 async def get_failing_late(_request: Request) -> Answer:
     """Fail in the middle of the answer."""
     return HalfAnAnswer()
-
-
-class Streamed(Answer):
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
-        for _ in range(3):
-            await send({"type": "http.response.body", "body": b"x" * 2_000, "more_body": True})
-            await asyncio.sleep(0)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class Search(Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,12 +142,6 @@ class Search(Struct, frozen=True, forbid_unknown_fields=True):
 async def get_search(request: Request) -> Answer:
     """Tell what was asked."""
     return Answer.of(request.asked(Search))
-
-
-@get("/streamed", gives={200: "text/plain"})
-async def get_streamed(_request: Request) -> Answer:
-    """An answer in pieces."""
-    return Streamed()
 
 
 @get("/picture", gives={200: "image/png"})
@@ -182,7 +165,6 @@ PLANTED = Module(
         get_failing,
         get_failing_late,
         get_search,
-        get_streamed,
         get_picture,
     ],
 )

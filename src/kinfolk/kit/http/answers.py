@@ -3,6 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
@@ -15,6 +16,7 @@ from kinfolk.kit.auth import Auth, Who
 from kinfolk.kit.cache import Cache, Kept
 from kinfolk.kit.db import Database
 from kinfolk.kit.documents import read_flat, read_json
+from kinfolk.kit.http import compression
 from kinfolk.kit.http.bodies import Body, Uploads, read_body, whole_body
 from kinfolk.kit.http.guard import address_of, admitted, token_of
 from kinfolk.kit.pool import Between, Pool, nothing
@@ -27,7 +29,6 @@ LARGEST_DOCUMENT_BYTES = 1_048_576
 READ_HERE_BYTES = 262_144  # the slow way through a wrong document of this size holds the event loop for some 25 ms
 JSON = b"application/json"
 PROBLEM_JSON = b"application/problem+json"
-CODINGS = ("zstd", "br", "gzip")
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _TAG = re.compile(r'[\s,]*(W/)?"([^"]*)"\s*(?=,|$)')
@@ -95,12 +96,30 @@ class Answer:
         return self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's names
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+        headers: compression.Headers = self.headers
+        body = self.body
+        if self.status == 304:
+            headers = compression.confirmed(headers, scope["headers"])
+        elif len(body) >= compression.LEAST_BYTES and compression.is_packable(headers):
+            headers = [*headers, compression.VARY]
+            if (coding := compression.preferred(scope["headers"])) is not None:
+                body = await self._packed(coding)
+                headers = compression.packed(headers, coding, len(body))
+        await send(self.start(scope, headers, len(body)))
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def start(self, scope: Scope, headers: compression.Headers, size: int) -> Any:
+        """ASGI's message that it begins, with what every answer to this request carries; the log learns of it."""
+        state = scope["state"]
+        state["status"], state["bytes"] = self.status, size
+        return {"type": "http.response.start", "status": self.status, "headers": [*headers, *state.get("headers", ())]}
+
+    async def _packed(self, coding: str) -> bytes:
+        return await compression.pack(coding, self.body)
 
 
 class KeptAnswer(Answer):
-    """A kept answer, handed on as it is; the layer that packs finds its packed forms in the message."""
+    """A kept answer, whose packed forms are kept, too."""
 
     __slots__ = ("_kept",)
 
@@ -108,10 +127,8 @@ class KeptAnswer(Answer):
         super().__init__(kept.body, headers={"etag": kept.tag})
         self._kept = kept
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's names
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-        body = {"type": "http.response.body", "body": self.body, "more_body": False, "kept": self._kept}
-        await send(body)  # type: ignore[arg-type]  # ASGI knows no "kept"
+    async def _packed(self, coding: str) -> bytes:
+        return await self._kept.packed(coding, partial(compression.pack, coding))
 
 
 class Request(litestar.Request[Any, Any, Any]):
@@ -276,5 +293,5 @@ def _tags(header: str, *, weak: bool) -> set[str]:
         position = match.end()
         if weak or not match[1]:
             bare, _, coding = match[2].rpartition(".")
-            tags.add(f'"{bare if coding in CODINGS else match[2]}"')
+            tags.add(f'"{bare if coding in compression.CODINGS else match[2]}"')
     return set() if header[position:].strip(" ,") else tags

@@ -1,7 +1,7 @@
 """The ASGI application: the modules' routes and our own, inside the layers."""
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, ParamSpec
 
 import msgspec
@@ -22,7 +22,6 @@ from kinfolk.kit.http import asyncapi, handshake, openapi, pages, watching
 from kinfolk.kit.http.answers import Answer, Request
 from kinfolk.kit.http.audience import Audience
 from kinfolk.kit.http.bodies import ClientGone, Uploads
-from kinfolk.kit.http.compression import Compression
 from kinfolk.kit.http.front import Front, InternalError, NoSuchPlace, WrongMethod
 from kinfolk.kit.http.guard import Guard
 from kinfolk.kit.metrics import http_metrics
@@ -77,7 +76,7 @@ def framework(
     """
     auth = auth or Auth({}, kept_tokens(db, None, ""), is_required=False)
     pages.load()
-    routers: list[Any] = [*watching.ROUTES, *handshake.ROUTES, *pages.ROUTES]
+    routers: list[Any] = _with_options([*watching.ROUTES, *handshake.ROUTES, *pages.ROUTES])
     for module in modules:
         routers.append(Router(openapi.HOME, route_handlers=_with_options(module.handlers())))
         if module.has_v1_0:
@@ -137,7 +136,7 @@ def _with_options(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler
     methods: dict[str, set[str]] = {}
     for handler in handlers:
         for path in handler.paths:
-            methods.setdefault(path, {"OPTIONS"}).update(handler.http_methods)
+            methods.setdefault(path, {"OPTIONS"}).update(_with_head(handler.http_methods))
     return [*(_options(path, ", ".join(sorted(allowed))) for path, allowed in methods.items()), *handlers]
 
 
@@ -153,7 +152,7 @@ def _whole(frame: Callable[P, Litestar]) -> Callable[P, ASGIApp]:
         made = frame(*arguments, **named)
         state = made.state
         words = {part for name in every_route(made) for part in name.partition(" ")[2].split("/") if part[:1] != "{"}
-        return Front(Compression(made), http_metrics(), state["slash_below"], words=words, is_local=state["is_local"])
+        return Front(made, http_metrics(), state["slash_below"], words=words, is_local=state["is_local"])
 
     return application
 
@@ -198,5 +197,9 @@ def _refuse(request: Request, error: Exception) -> Any:
 
 
 def _allowed(error: MethodNotAllowedException) -> list[str]:
-    methods = {method.strip() for method in (error.headers or {}).get("allow", "").split(",")}
-    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+    return sorted(_with_head({method.strip() for method in (error.headers or {}).get("allow", "").split(",")}))
+
+
+def _with_head(methods: Collection[str]) -> set[str]:
+    """The framework does not know that we answer HEAD."""
+    return {*methods, "HEAD"} if "GET" in methods else set(methods)

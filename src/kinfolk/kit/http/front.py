@@ -10,7 +10,7 @@ from random import getrandbits
 from time import perf_counter
 from typing import Any
 
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Send
 
 from kinfolk.kit import log, problems, telemetry
 from kinfolk.kit.http.answers import Answer
@@ -81,53 +81,85 @@ class Front:
         self._words = frozenset(words)
         self._is_local = is_local
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = _Exchange(scope, receive, send)  # type: ignore[arg-type]  # the server speaks neither lifespan nor WebSocket
-        span = telemetry.begin(exchange.method, "server", exchange.traceparent, exchange.id)
-        with log.facts(exchange.id) as facts, span:
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """The server speaks neither lifespan nor WebSocket, so a scope is always that of a request."""
+        begun = perf_counter()
+        head = _Head(scope["headers"])
+        method = scope["method"]
+        if method == "HEAD":  # is answered as GET is; the server keeps its own scope, and drops the body
+            scope = {**scope, "method": "GET"}
+        if not head.is_read:
+            unread = _Unread(receive, send)
+            receive, send = unread.receive, unread.send
+        state: dict[str, Any] = {
+            "request_id": head.id,
+            "method": method if method in METHODS else "other",
+            "headers": ((b"x-request-id", head.id.encode()), *_HARDENING),  # of whatever is answered to it
+        }
+        scope["state"] = state
+        span = telemetry.begin(method, "server", head.traceparent, head.id)
+        with log.facts(head.id) as facts, span:
             error: Exception | None = None
             try:
-                if (refusal := exchange.refusal(self._slash_below, self._is_local)) is not None:
-                    await Answer.refusing(refusal)(scope, receive, exchange.send)
+                if (refusal := self._refusal(scope, head)) is None:
+                    await self._app(scope, receive, send)
                 else:
-                    await self._app(exchange.scope, exchange.receive, exchange.send)
-                error = exchange.scope["state"].get("accident")
+                    await Answer.refusing(refusal)(scope, receive, send)
+                error = state.get("accident")
             except ClientGone:
-                exchange.status = CLIENT_GONE
+                state["status"] = CLIENT_GONE
             except Exception as accident:
                 error = accident
-                if exchange.status:  # the answer has begun: the server can only cut it off
+                if "status" in state:  # the answer has begun: the server can only cut it off
                     raise
-                await Answer.refusing(InternalError(request_id=exchange.id))(scope, receive, exchange.send)
+                await Answer.refusing(InternalError(request_id=head.id))(scope, receive, send)
             finally:
-                self._tell(exchange, facts, error, span)
+                self._tell(scope, perf_counter() - begun, facts, error, span)
+
+    def _refusal(self, scope: Any, head: "_Head") -> problems.Problem | None:
+        """Why this request goes no further.
+
+        Each thing has one address: no slash at its end, no double one, none hidden as %2F. A page of another site
+        must not use its visitor's browser to reach us (Fetch Metadata Request Headers, 2.3), nor call this machine by
+        a name of its own (DNS rebinding).
+        """
+        if len(head.hosts) != 1 and (head.hosts or scope["http_version"] == "1.1"):
+            return UnclearHost()
+        if self._is_local and not _is_this_machine(head.hosts[0] if head.hosts else b""):
+            return WrongHost()
+        path = scope["path"]
+        is_slashed = path.endswith("/") and len(path) > 1 and not path.startswith(self._slash_below)
+        if is_slashed or "//" in path or b"%2f" in scope["raw_path"].lower():
+            return NoSuchPlace()
+        if head.is_cross_site and scope["method"] not in SAFE_METHODS:
+            return CrossSite()
+        return None
 
     def _tell(
-        self, exchange: "_Exchange", facts: dict[str, Any], error: Exception | None, span: telemetry.Span
+        self, scope: Any, seconds: float, facts: dict[str, Any], error: Exception | None, span: telemetry.Span
     ) -> None:
-        seconds = perf_counter() - exchange.begun
-        scope = exchange.scope
-        facts.pop("address", None)  # for the audit log alone
-        method = exchange.method if exchange.method in METHODS else "other"
+        state = scope["state"]
+        method, status = state["method"], state.get("status", 0)
         route = scope.get("path_template") or "unknown"
-        self._metrics.count(method, route, exchange.status, seconds)
-        told = {
-            "http.request.method": method,
-            "http.route": route,
-            "http.response.status_code": exchange.status,
-            "id": exchange.id,
-        }
-        span.end(told, error, f"{method} {route}")
-        path = scope["path"]
-        level = logging.ERROR if error else logging.DEBUG if path in PROBES else logging.INFO
+        self._metrics.count(method, route, status, seconds)
+        if span is not telemetry.NOTHING:
+            told = {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": status,
+                "id": state["request_id"],
+            }
+            span.end(told, error, f"{method} {route}")
+        facts.pop("address", None)  # for the audit log alone
+        level = logging.ERROR if error else logging.DEBUG if scope["path"] in PROBES else logging.INFO
         line = {
             "event": "request",
-            "id": exchange.id,  # its place in the line; what is noted has it, too
+            "id": state["request_id"],  # its place in the line; what is noted has it, too
             "method": method,
             "path": self._shown(scope)[:200],
-            "status": exchange.status,
+            "status": status,
             "ms": seconds * 1_000,
-            "bytes": exchange.sent_bytes,
+            "bytes": state.get("bytes", 0),
             **facts,
         }
         log.write_line(line, level, error)
@@ -140,65 +172,43 @@ class Front:
         return "/".join(part if part in self._words or part.isdigit() else "*" for part in path.split("/"))
 
 
-class _Exchange:
-    """One request and what becomes of it."""
+class _Head:
+    """What the front reads of a request's headers."""
 
-    def __init__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        self.begun = perf_counter()
-        self.method: str = scope["method"]
-        self.status = 0
-        self.sent_bytes = 0
-        self.traceparent: str | None = None
-        self._receive = receive
-        self._send = send
-        self._request_id = b""
-        self._hosts: list[bytes] = []
-        self._is_cross_site = False
-        self._is_read = True
-        self._read_headers(scope["headers"])
-        self.id = self._request_id.decode()
-        # HEAD is answered as GET is; the server keeps its own scope, and drops the body.
-        self.scope: HTTPScope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
-        self.scope["state"] = {"request_id": self.id}
+    traceparent: str | None = None
+    is_cross_site = False
+    is_read = True
+    """There is no body."""
 
-    def _read_headers(self, headers: Any) -> None:
+    def __init__(self, headers: Any) -> None:
         """The client's own id (`X-Request-ID`, or the trace of a `traceparent`, W3C Trace Context), else a new one."""
-        trace = b""
+        self.hosts: list[bytes] = []
+        request_id = trace = b""
         for name, value in headers:
             if name not in _READ_HERE:
                 continue
-            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-                self._request_id = value
+            if name == b"host":
+                self.hosts.append(value)
+            elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+                request_id = value
             elif name == b"traceparent" and (match := _TRACEPARENT.fullmatch(value)):
                 trace = match[1]
                 self.traceparent = value.decode()
-            elif name == b"host":
-                self._hosts.append(value)
             elif name == b"sec-fetch-site":
-                self._is_cross_site = value == b"cross-site"
+                self.is_cross_site = value == b"cross-site"
             elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-                self._is_read = False
+                self.is_read = False
         # Not a secret, and a call of the kernel for each request costs as much as all of the rest here.
-        self._request_id = self._request_id or trace or b"%016x" % getrandbits(64)
+        self.id = (request_id or trace).decode() or f"{getrandbits(64):016x}"
 
-    def refusal(self, slash_below: tuple[str, ...], is_local: bool) -> problems.Problem | None:
-        """Why this request goes no further.
 
-        Each thing has one address: no slash at its end, no double one, none hidden as %2F. A page of another site
-        must not use its visitor's browser to reach us (Fetch Metadata Request Headers, 2.3), nor call this machine by
-        a name of its own (DNS rebinding).
-        """
-        if len(self._hosts) != 1 and (self._hosts or self.scope["http_version"] == "1.1"):
-            return UnclearHost()
-        if is_local and not _is_this_machine(self._hosts[0] if self._hosts else b""):
-            return WrongHost()
-        path = self.scope["path"]
-        is_slashed = len(path) > 1 and path.endswith("/") and not path.startswith(slash_below)
-        if is_slashed or "//" in path or b"%2f" in self.scope["raw_path"].lower():
-            return NoSuchPlace()
-        if self._is_cross_site and self.method not in SAFE_METHODS:
-            return CrossSite()
-        return None
+class _Unread:
+    """A body on its way in: a client that is still sending is let finish, or it may lose the answer."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._is_read = False
 
     async def receive(self) -> Any:
         message = await self._receive()
@@ -206,23 +216,13 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers: list[Any] = message["headers"]  # type: ignore[assignment]
-            headers.append((b"x-request-id", self._request_id))
-            headers += _HARDENING
-            if self.method == "OPTIONS":  # the framework does not know that we answer HEAD
-                headers[:] = [(name, _with_head(value) if name == b"allow" else value) for name, value in headers]
-        elif message["type"] == "http.response.body":  # pragma: no branch  # nothing of ours sends anything else
-            self.sent_bytes += len(message["body"])
-            if not self._is_read and not message["more_body"]:
-                await self._send({**message, "more_body": True})
-                await self._read_on()
-                message = {"type": "http.response.body", "body": b"", "more_body": False}
+        if message["type"] == "http.response.body" and not self._is_read and not message["more_body"]:
+            await self._send({**message, "more_body": True})
+            await self._read_on()
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
 
     async def _read_on(self) -> None:
-        """Let a client that is still sending finish: one whose connection is closed meanwhile may lose the answer."""
         size = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -233,7 +233,3 @@ class _Exchange:
 @lru_cache(maxsize=64)
 def _is_this_machine(host: bytes) -> bool:
     return _THIS_MACHINE.fullmatch(host) is not None
-
-
-def _with_head(allow: bytes) -> bytes:
-    return allow.replace(b"GET,", b"GET, HEAD,")

@@ -46,8 +46,9 @@ class _Switched(Answer):
         self._socket = socket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's names
-        start = {"type": "http.response.start", "status": 101, "headers": self.headers, SWITCHED: self._socket}
-        await send(start)  # type: ignore[arg-type]  # ASGI knows no switch
+        start = self.start(scope, self.headers, 0)
+        start[SWITCHED] = self._socket
+        await send(start)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

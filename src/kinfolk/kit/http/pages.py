@@ -91,17 +91,10 @@ def _file(name: str, body: bytes, policy: str) -> Answer:
     )
 
 
-def _fresh(answer: Answer) -> Answer:
-    """The layers add headers to an answer, so one that is kept is copied for each request."""
-    copy = Answer(answer.body)
-    copy.headers = list(answer.headers)
-    return copy
-
-
 @get("/", gives={200: "text/html"})
 async def start_page(_request: Request) -> Answer:
     """The start page."""
-    return _fresh(_page("index.html"))
+    return _page("index.html")
 
 
 @get("/page/{name}", gives={200: "text/css"})
@@ -110,7 +103,7 @@ async def start_page_file(request: Request) -> Answer:
     name = request.path_params["name"]
     if name not in _page_files():
         raise NoSuchPlace
-    return _fresh(_page(name))
+    return _page(name)
 
 
 @get(OPENAPI, gives={200: "application/json"})
@@ -139,7 +132,7 @@ async def docs_file(request: Request) -> Answer:
         return _file(name, _DOCS_START, _DOCS_POLICY)
     if name not in _DOCS_FILES:
         raise NoSuchPlace
-    return _fresh(_docs(name))
+    return _docs(name)
 
 
 @get("/problems/{kind}", gives={200: "text/plain"})
