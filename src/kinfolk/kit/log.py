@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from time import sleep, time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import yaml
 
@@ -94,6 +94,9 @@ class facts:  # noqa: N801  # a context manager, at a fifth of the cost of a gen
         _facts.reset(self._token)
 
 
+_Work: TypeAlias = tuple[float, str, dict[str, Any]]  # when it was done, its level, what is told of it
+
+
 class Log:
     """Where this process writes; `stop` writes what still waits."""
 
@@ -102,7 +105,7 @@ class Log:
         self._handlers = handlers
         self._most_waiting = most_waiting
         self._stream = handlers[0] if len(handlers) == 1 and type(handlers[0]) is _Stream else None
-        self._waiting: SimpleQueue[logging.LogRecord | bytes | None] = SimpleQueue()
+        self._waiting: SimpleQueue[logging.LogRecord | bytes | _Work | None] = SimpleQueue()
         self._thread = Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
@@ -118,7 +121,7 @@ class Log:
         """Owe the line of a piece of work without the detour of a record; False where only a record will do."""
         if self._stream is None or self._waiting.qsize() >= self._most_waiting:
             return False
-        self._waiting.put(self._stream.line_of(time(), level, event))
+        self._waiting.put((time(), level, event))
         return True
 
     def stop(self) -> None:
@@ -134,7 +137,9 @@ class Log:
             sleep(PAUSE_SECONDS)  # a burst is then written in one go: a wake-up for each line costs more than the line
             batch += [self._waiting.get() for _ in range(self._waiting.qsize())]
             for owed in batch:
-                if isinstance(owed, bytes):
+                if isinstance(owed, tuple):
+                    self._stream.add(self._stream.line_of(*owed))  # type: ignore[union-attr]  # else none is put
+                elif isinstance(owed, bytes):
                     self._stream.add(owed)  # type: ignore[union-attr]  # it made the line
                 elif owed is None:
                     is_open = False
