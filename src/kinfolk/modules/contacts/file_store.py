@@ -54,9 +54,9 @@ class FileStore:
     def open(self) -> None:
         """See that there is a folder, and clear away what a process that was killed left unfinished. Raises Missing."""
         place = f"--contacts-store fs:{self._folder}"
-        if not self._folder.is_dir():
-            raise Missing(f"{place}: there is no such folder; make it: mkdir -p {self._folder}")
         try:
+            if not self._folder.is_dir():
+                raise Missing(f"{place}: there is no such folder; make it: mkdir -p {self._folder}")
             self._locks.mkdir(exist_ok=True)
             for path in self._folder.iterdir():
                 if match := UNFINISHED.fullmatch(path.name):
