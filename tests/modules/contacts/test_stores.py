@@ -251,11 +251,15 @@ async def test_what_was_left_unfinished_is_cleared_away(tmp_path: Path, client: 
     unfinished = [tmp_path / f".{'1' * 32}.{kind}.new" for kind in ("json", "vcf")]
     for path in unfinished:
         path.write_text('{"full_na')
-    foreign = tmp_path / ".DS_Store"
-    foreign.touch()
+    unfinished.append(tmp_path / f"{'2' * 32}.vcf")  # the card of one who was being added, or removed
+    unfinished[-1].touch()
+    others = [tmp_path / name for name in (".DS_Store", f"{'3' * 32}.vcf", f"{'3' * 32}.json")]
+    for path in others:
+        path.write_text('{"full_name": "Anna"}')
+    (tmp_path / f"{'4' * 32}.vcf").mkdir()
     choose(f"fs:{tmp_path}")
     try:
-        assert (await client.get("/addresses")).json() == {}
-        assert [path.exists() for path in (*unfinished, foreign)] == [False, False, True]
+        assert list((await client.get("/addresses")).json()) == ["3" * 32]
+        assert [path.exists() for path in (*unfinished, *others)] == [False] * 3 + [True] * 3
     finally:
         choose("sql")

@@ -62,6 +62,10 @@ class FileStore:
                 if match := UNFINISHED.fullmatch(path.name):
                     with self._lock(match[1]):
                         path.unlink(missing_ok=True)
+                elif (match := NAME.fullmatch(path.name)) and match[2] == "vcf":
+                    with self._lock(match[1]):
+                        if self._is_nobodys(match[1]):
+                            path.unlink()
         except OSError as error:
             raise Missing(f"{place}: it cannot be written: {error.strerror}") from error
 
@@ -144,6 +148,10 @@ class FileStore:
         except OSError as error:
             log.note(reason=error.strerror)
             raise FolderTakesNothing from error
+
+    def _is_nobodys(self, contact_id: str) -> bool:
+        """Whether this card was left by a process that was killed while it added or removed a contact."""
+        return self._path(contact_id, "vcf").is_file() and not os.path.lexists(self._path(contact_id))
 
     def _path(self, contact_id: str, kind: str = "json") -> Path:
         return self._folder / f"{contact_id}.{kind}"
