@@ -23,7 +23,7 @@ async def test_a_long_entry_holds_up_nobody() -> None:
         await asyncio.sleep(0)
         turns += 1
     assert len((await reading).emails) == 500
-    assert turns > 10, "it was read in one turn of the event loop"
+    assert turns > 1, "it was read in one turn of the event loop"
 
 
 def test_accents_without_end_hold_up_nobody() -> None:
