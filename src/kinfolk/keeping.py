@@ -42,7 +42,10 @@ def backup(
             print(f"{table} {count}")
         print(f"{file} can be restored: revision {revision}, {sum(rows.values())} rows in {len(rows)} tables")
         return OK
-    folder = file if file.is_dir() else None
+    try:
+        folder = file if file.is_dir() else None
+    except OSError as error:
+        raise WrongSetting(f"{file} cannot be written: {error.strerror}") from None
     if keep is not None and folder is None:
         raise WrongSetting(f"--keep is for a folder of backups, which {file} is not")
     if folder is not None:

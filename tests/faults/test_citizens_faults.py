@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from tests.modules.citizens.registers import a_citizen
 from tests.postgres_places import copy_of_ready, open_directory, processes_in
 from tests.running import Service
+from tests.waiting import wait_until
 
 from kinfolk.kit.db import Database
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
@@ -50,13 +51,6 @@ def posting(url: str) -> Iterator[list[Answer]]:
         is_over.set()
         for client in clients:
             client.join()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to pass in 60 s"
-        time.sleep(0.01)
 
 
 def added(answers: list[Answer]) -> list[int]:
@@ -97,10 +91,10 @@ async def test_the_api_is_killed(killed_url: str, _turn: int) -> None:
     with Service("api", "--pg-url", killed_url) as service:
         family = [service.process, *psutil.Process(service.process.pid).children(recursive=True)]
         with posting(service.url) as answers:
-            until(lambda: len(added(answers)) >= 8)
+            wait_until(lambda: len(added(answers)) >= 8)
             for process in family:
                 os.kill(process.pid, signal.SIGKILL)
-            until(lambda: any(isinstance(answer, httpx.TransportError) for answer in answers))
+            wait_until(lambda: any(isinstance(answer, httpx.TransportError) for answer in answers))
         service.process.wait()
     await check_whole(killed_url, answers)
 
@@ -112,9 +106,9 @@ async def test_postgresql_crashes_and_recovers() -> None:
         with Service("api", "--pg-url", url) as service, posting(service.url) as answers:
             for _ in range(2):
                 count = len(added(answers))
-                until(lambda count=count: len(added(answers)) >= count + 8)
+                wait_until(lambda count=count: len(added(answers)) >= count + 8)
                 await kill_a_backend(url)
-                until(lambda count=count: len(added(answers)) >= count + 16)
+                wait_until(lambda count=count: len(added(answers)) >= count + 16)
         refused = [answer for answer in answers if not (isinstance(answer, httpx.Response) and answer.is_success)]
         assert refused, "nobody noticed: this shows nothing"
         for answer in refused:
@@ -138,12 +132,12 @@ async def test_the_postmaster_of_a_running_kinfolk_is_killed() -> None:
         with Service("up", "--data-dir", str(data_dir)) as service:
             pid_file = data_dir / "postgres/postmaster.pid"
             with posting(service.url) as answers:
-                until(lambda: len(added(answers)) >= 8)
+                wait_until(lambda: len(added(answers)) >= 8)
                 killed = int(pid_file.read_text().split()[0])
                 os.kill(killed, signal.SIGKILL)
                 service.says("event=database_died")
                 count = len(added(answers))
-                until(lambda: len(added(answers)) >= count + 8)
+                wait_until(lambda: len(added(answers)) >= count + 8)
             for answer in answers:
                 assert isinstance(answer, httpx.Response), answer
                 assert answer.is_success or answer.status_code >= 500, answer.text
@@ -154,7 +148,7 @@ async def test_the_postmaster_of_a_running_kinfolk_is_killed() -> None:
                 await check_whole(joined.start(), answers)
             server = joined.cluster
         assert service.end() == 0
-        until(lambda: not processes_in(server))
+        wait_until(lambda: not processes_in(server))
 
 
 async def test_a_postgresql_that_cannot_start_again_ends_kinfolk() -> None:

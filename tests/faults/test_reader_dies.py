@@ -16,6 +16,7 @@ import psutil
 import pytest
 from tests.postgres_places import IS_ROOT, open_directory
 from tests.running import Service
+from tests.waiting import until
 
 from kinfolk.kit.http.bodies import SMALL_BYTES
 from kinfolk.modules.citizens.example_register import generate
@@ -71,12 +72,6 @@ async def sizes(conn: asyncpg.Connection) -> list[tuple[int, int]]:
         " GROUP BY import_id ORDER BY import_id"
     )
     return [tuple(row) for row in rows]
-
-
-async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(60):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

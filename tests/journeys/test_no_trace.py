@@ -8,7 +8,6 @@ import gzip
 import json
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,11 +24,11 @@ from tests.postgres_places import DEBIAN_15
 from tests.rabbit_client import channel_to
 from tests.redis_server import RedisServer
 from tests.running import Service
+from tests.waiting import wait_until
 
 MARK = "kanarienvogel"
 HOME = "/api/v1"
 PASSWORD = f"{MARK}-password-0"
-PATIENCE_SECONDS = 120
 LARGE = 4_000
 """Citizens in a register that the process beside the workers reads."""
 UNPACK: dict[str, Callable[[bytes], bytes]] = {
@@ -72,13 +71,6 @@ def logged_in(client: httpx.Client, name: str, password: str) -> str:
     answer = client.post(f"{HOME}/user/auth", json={"username": name, "password": password})
     assert answer.status_code == 200, answer.text
     return str(answer.json()["data"]["access_token"])
-
-
-def until(holds: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to pass in time"
-        time.sleep(0.05)
 
 
 def fetched(url: str, query: str, *values: Any) -> list[Any]:
@@ -173,18 +165,18 @@ def test_no_log_tells_of_anybody(watched: Watched) -> None:
     wrong = admin.post(f"{HOME}/user/auth", json={"username": MARK, "password": f"{PASSWORD}1"})
     assert wrong.status_code == 401
     asyncio.run(send_messages(watched.amqp_url))
-    until(lambda: len(admin.get(f"{HOME}/messages/parked").json()) == 2)
+    wait_until(lambda: len(admin.get(f"{HOME}/messages/parked").json()) == 2)
     first = admin.get(f"{HOME}/messages/parked").json()[0]
     assert MARK in first["body"]
     lane, message_id = first["lane"], quote(first["id"], safe="")
     assert admin.post(f"{HOME}/messages/parked/{lane}/replay").json()["replayed"] == 2
-    until(lambda: len(admin.get(f"{HOME}/messages/parked").json()) == 2)
+    wait_until(lambda: len(admin.get(f"{HOME}/messages/parked").json()) == 2)
     assert admin.delete(f"{HOME}/messages/parked/{lane}/{message_id}").status_code == 204
     count = send_everything(watched)
-    until(lambda: all(job["ended_at"] for job in admin.get(f"{HOME}/jobs").json()))
+    wait_until(lambda: all(job["ended_at"] for job in admin.get(f"{HOME}/jobs").json()))
     deeds = {row[0] for row in fetched(watched.pg_url, "SELECT DISTINCT deed FROM audit")}
     assert deeds >= DEEDS, DEEDS - deeds
-    until(lambda: watched.service.log.count("event=request") > count)
+    wait_until(lambda: watched.service.log.count("event=request") > count)
     places = {
         "the log": watched.service.log,
         "the server's log": watched.server_log.read_text(errors="replace"),
@@ -246,13 +238,13 @@ def test_nothing_is_left_of_a_citizen_who_was_removed(watched: Watched) -> None:
 
     assert mark in ask()
     assert mark in ask()
-    until(lambda: any(f":imports/{import_id}/citizens:" in name for name in watched.redis.names()))
+    wait_until(lambda: any(f":imports/{import_id}/citizens:" in name for name in watched.redis.names()))
     fetched(watched.pg_url, "ANALYZE")
     assert mark in dumped(watched.pg_url)
     assert mark.encode() in shelved(watched.redis)
     assert admin.delete(f"{place}/2").status_code == 204
     assert admin.delete(f"{place}/2").status_code == 404
-    until(lambda: mark.encode() not in shelved(watched.redis))
+    wait_until(lambda: mark.encode() not in shelved(watched.redis))
     assert mark not in ask()
     assert admin.post(f"{HOME}/imports", content=body, headers=key).json()["data"]["import_id"] == import_id
     assert mark not in ask(), "nor does a retry bring the citizen back"

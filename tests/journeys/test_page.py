@@ -262,4 +262,14 @@ def test_who_is_asked_logs_in_and_goes_on(browser: Browser, make_database: Any, 
             page.get_by_role("link", name="citizens").click()
         assert len(json.loads(Path(download.value.path()).read_text())["data"]) == 120
         assert page.evaluate("document.cookie + localStorage.length + sessionStorage.length") == "00"
+        answer = httpx.post(f"{service.url}/api/v1/user/auth", json={"username": "admin", "password": password})
+        identity = {"authorization": f"Bearer {answer.json()['data']['access_token']}"}
+        assert httpx.delete(f"{service.url}/api/v1/user/sessions", headers=identity).status_code == 204
+        page.get_by_role("button", name="Correct").first.click()
+        page.get_by_label("Name", exact=True).fill("Somebody Else")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="This service asks who you are")).to_be_focused()
+        service.end()
+        page.get_by_role("link", name="citizens").click()
+        expect(page.locator("#open-problem")).to_contain_text("The connection was lost")
         context.close()

@@ -4,12 +4,12 @@ import os
 import re
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.bare_machine import Machine
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -35,13 +35,6 @@ def ready(machine: Machine) -> Iterator[Machine]:
     ]:
         machine.program(path)
     return machine
-
-
-def until(is_so: Callable[[], object]) -> None:
-    limit = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < limit, "it did not come to pass in 60 s"
-        time.sleep(0.02)
 
 
 # --- ./run
@@ -99,7 +92,7 @@ def test_what_the_tests_installed_serves_run(ready: Machine) -> None:
 
 def test_killed_install_is_made_anew(ready: Machine) -> None:
     process = ready.start("run", PIP_SECONDS="60")
-    until(lambda: ready.asked("--require-hashes"))
+    wait_until(lambda: ready.asked("--require-hashes"))
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert ready.run("run")[0] == 7
@@ -110,7 +103,7 @@ def test_install_killed_over_a_good_environment_is_made_anew(ready: Machine) -> 
     ready.run("run")
     (ready.checkout / "pyproject.toml").write_text("# changed\n")
     process = ready.start("run", PIP_SECONDS="60")
-    until(lambda: len(ready.asked("--require-hashes")) == 2)
+    wait_until(lambda: len(ready.asked("--require-hashes")) == 2)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert ready.run("run")[0] == 7
@@ -119,7 +112,7 @@ def test_install_killed_over_a_good_environment_is_made_anew(ready: Machine) -> 
 
 def test_interrupted_install_says_nothing_wrong(ready: Machine) -> None:
     process = ready.start("run", PIP_SECONDS="60")
-    until(lambda: ready.asked("--require-hashes"))
+    wait_until(lambda: ready.asked("--require-hashes"))
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
@@ -128,7 +121,7 @@ def test_interrupted_install_says_nothing_wrong(ready: Machine) -> None:
 
 def test_two_first_starts_install_once(ready: Machine) -> None:
     first = ready.start("run", PIP_SECONDS="1")
-    until(lambda: ready.asked("--require-hashes"))
+    wait_until(lambda: ready.asked("--require-hashes"))
     second = ready.run("run")
     assert first.communicate(timeout=60)[1].count("waiting") == 0
     assert (first.returncode, second[0]) == (7, 7)

@@ -59,6 +59,11 @@ def seen(url: str) -> list[tuple[Any, ...]]:
     return rows(url, SEEN)
 
 
+def test_a_name_that_cannot_be(capfd: pytest.CaptureFixture[str], database: str, tmp_path: Path) -> None:
+    assert run(["backup", str(tmp_path / ("x" * 300)), "--pg-url", database]) == 2
+    assert capfd.readouterr().err.endswith(" cannot be written: File name too long\n")
+
+
 @pytest.mark.parametrize("server", SERVERS)
 def test_what_was_there_comes_back(
     server: str, make_database: Any, file: Path, capfd: pytest.CaptureFixture[str]

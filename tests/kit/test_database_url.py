@@ -15,7 +15,7 @@ import pytest
 from tests.postgres_places import eventually
 
 from kinfolk.kit.database_url import check_redis_url, database_url
-from kinfolk.kit.ending import Ended, WrongSetting
+from kinfolk.kit.ending import Ended, Missing, WrongSetting
 from kinfolk.kit.settings import CacheSettings, DatabaseSettings
 
 
@@ -77,3 +77,9 @@ def test_what_names_no_redis_is_refused() -> None:
         check_redis_url(CacheSettings(redis_url="http://h"))
     check_redis_url(CacheSettings(redis_url="rediss://h"))
     check_redis_url(CacheSettings())
+
+
+def test_a_home_that_is_nobodys() -> None:
+    settings = DatabaseSettings(data_dir=Path("~nobody-at-all/kinfolk"))
+    with pytest.raises(Missing, match="--data-dir ~nobody-at-all/kinfolk: "), database_url(settings):
+        pass

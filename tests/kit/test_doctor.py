@@ -259,8 +259,9 @@ async def test_a_transaction_that_others_wait_for(sick: str, monkeypatch: pytest
 
 async def test_connections_and_clocks(sick: str) -> None:
     findings = await asked(sick)
-    assert about(findings, "up may take 31 connections") == about(findings, "the clocks") == "ok"
-    assert about(await asked(sick, web=WebSettings(workers=50)), "up may take 521") == "look"
+    assert about(findings, "up may take 33 connections") == about(findings, "the clocks") == "ok"
+    assert about(await asked(sick, web=WebSettings(workers=50)), "up may take 572") == "look"
+    assert about(await asked(sick, amqp=AmqpSettings(amqp_url="amqp://x")), "up may take 43 connections") == "ok"
     with time_machine.travel(datetime.now(UTC) + timedelta(hours=1), tick=True):
         findings = await asked(sick)
     assert about(findings, "the clocks here and at the database are 3") == "wrong"

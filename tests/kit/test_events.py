@@ -72,12 +72,14 @@ async def test_an_event_does_not_carry_what_has_changed(db: Database) -> None:
             await tell(conn, "told.long", words="x" * LONGEST_BYTES)
 
 
-async def test_nonsense_of_others_is_passed_over(db: Database) -> None:
+async def test_nonsense_of_others_is_passed_over(db: Database, caplog: pytest.LogCaptureFixture) -> None:
+    too_deep = f'{{"name":"x","when":"","whats":{"[" * 3_900}{"]" * 3_900}}}'
     async with listener(db) as heard, db.connection() as conn:
-        for nonsense in ("", "[]", "{", '{"name": 1}'):
+        for nonsense in ("", "[]", "{", '{"name": 1}', too_deep):
             await conn.execute("SELECT pg_notify($1, $2)", EVENTS_CHANNEL, nonsense)
         await tell(conn, "told.after")
         assert await heard.names("told.after") == ["told.after"]
+    assert [record.getMessage()[:25] for record in caplog.records] == ["event=unreadable_notice r"] * 5
 
 
 LISTENING = "FROM pg_stat_activity WHERE query SIMILAR TO '(UN)?LISTEN%' AND datname = current_database()"

@@ -1,23 +1,17 @@
 """Forgetting kept answers: in each process, in Redis, and also those that are made just then."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any
 
 import pytest
 from tests.redis_server import RedisServer
+from tests.waiting import until
 
 from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.forgetting import forgetting, owe
 from kinfolk.kit.shelf import Shelf
-
-
-async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(60):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 async def fill(cache: Cache, *places: str) -> None:

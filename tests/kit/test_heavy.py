@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -61,6 +62,12 @@ async def test_to_cancel_the_caller_ends_it() -> None:
         async with asyncio.timeout(1):
             await in_process(burn, 60)
     assert at_work() == []
+
+
+async def test_a_file_where_it_is_begun_is_no_module_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pickle.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    assert await in_process(int, "7") == 7
 
 
 async def test_where_no_process_can_begin_a_thread_does_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from mmap import mmap
@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import asyncpg
 import pytest
+from tests.waiting import until
 
 from kinfolk.kit.db import Connection, Database, DatabaseAway
 from kinfolk.kit.log import facts, note, spent
@@ -139,12 +140,6 @@ async def slow(conn: Connection, path: str) -> None:
 async def count(db: Database) -> int:
     async with db.connection() as conn:
         return await conn.fetchval("SELECT count(*) FROM imports WHERE version = 77")
-
-
-async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(60):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 def marks(folder: Path, number: int) -> str:

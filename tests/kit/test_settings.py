@@ -98,6 +98,7 @@ def test_a_wrong_flag_is_named(command_line: CommandLine, words: list[str], name
         ["generate", "1.5"],
         ["generate", "2", "--seed", "1.5"],
         ["generate", "2", "--ties", "1.5"],
+        ["messages", "parked", "--limit", "1.5"],
     ],
 )
 def test_half_a_number_is_not_rounded(command_line: CommandLine, words: list[str]) -> None:

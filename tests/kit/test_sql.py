@@ -44,7 +44,7 @@ async def test_values_go_by_name_and_constants_by_themselves(conn: Connection) -
 
 
 async def test_many_rows_at_once(conn: Connection) -> None:
-    await ADDED.executemany(conn, [{"town_id": number, "name": "x"} for number in range(50)])
+    await conn.execute("INSERT INTO towns SELECT number, 'x' FROM generate_series(0, 49) AS number")
     assert await BETWEEN.fetchval(conn, low=0, high=9) == 10
     await REMOVED.execute(conn)
     assert await BETWEEN.fetchval(conn, low=0, high=99) == 0
@@ -65,16 +65,14 @@ async def test_executing_reaches_every_row(db: Database) -> None:
 async def test_a_missing_value_is_named(conn: Connection) -> None:
     with pytest.raises(KeyError, match="name"):
         await ADDED.execute(conn, town_id=1)
-    with pytest.raises(KeyError, match="town_id"):
-        await ADDED.executemany(conn, [{"name": "x"}])
 
 
 async def test_time_in_the_database_is_counted(conn: Connection) -> None:
     with facts() as noted:
         await NAMED.fetchval(conn, town_id=1)
         once = noted["db_ms"]
-        await ADDED.executemany(conn, [])
-    assert 0 < once <= noted["db_ms"]
+        await ADDED.execute(conn, town_id=2, name="x")
+    assert 0 < once < noted["db_ms"]
 
 
 def test_a_name_that_no_table_has_fails_at_once() -> None:

@@ -141,8 +141,9 @@ def restore(
 
 
 def check(file: Path, pg_bin: Path | None, renewals: Sequence[Statement]) -> tuple[str, dict[str, int]]:
-    """Restore a backup into a server made for it, which is gone afterwards; the revision it was made
-    at, and how many rows each table has.
+    """Restore a backup into a server made for it, which is gone afterwards.
+
+    Returns the revision it was made at, and how many rows each table has.
 
     That proves that the file can be read to its end, that each row, key and constraint in it loads, and that the
     migrations bring it to the head.

@@ -71,7 +71,7 @@ def link(previous_hash: bytes, number: int, told: Sequence[Any]) -> bytes:
 
 
 async def seal(conn: Connection, *, is_patient: bool = True) -> int:
-    """Give the oldest entries that have none their places in the chain; how many, and 0 when all have theirs.
+    """Give entries that have none their places in the chain, MOST_AT_ONCE at the most; how many.
 
     In the transaction of `conn`, one at a time: whoever is not patient leaves it to whoever is at it.
     """

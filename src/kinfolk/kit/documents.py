@@ -150,7 +150,7 @@ def may_hold_nul(body: bytes | mmap) -> bool:
 
 def read_flat(pairs: Sequence[tuple[str, str]], shape: type[T], problem: type[InvalidDocument]) -> T:
     """Names and values that are all written as text, as those of a query; raises `problem` with every bad place."""
-    integers = integer_fields(shape)  # type: ignore[arg-type]  # as above
+    integers = integer_fields(shape)  # type: ignore[arg-type]  # to mypy no type is Hashable
     document = read_object(
         [(name, int(text) if name in integers and INTEGER.fullmatch(text) else text) for name, text in pairs]
     )

@@ -92,8 +92,12 @@ class EmbeddedPostgres:
         """`binaries` is the folder of PostgreSQL's programs to try first (--pg-bin).
 
         `patience_seconds` is how long to wait for another process to start or end, `grace_seconds` for our own to end.
+        Raises CannotStart.
         """
-        self.data_dir = data_dir.expanduser().resolve()
+        try:
+            self.data_dir = data_dir.expanduser().resolve()
+        except RuntimeError as error:  # a ~ that is nobody's
+            raise CannotStart(f"--data-dir {data_dir}: {error}") from error
         self.cluster = self.data_dir / "postgres"
         self.log_path = self.data_dir / "postgres.log"
         self._address_path = self.data_dir / "postgres.json"

@@ -14,6 +14,7 @@ import msgspec
 
 from kinfolk.kit import log
 from kinfolk.kit.db import EVENTS_CHANNEL, Connection, Database, Ear
+from kinfolk.kit.documents import FAULTS
 from kinfolk.kit.statements import EVENTS_TOLD
 
 LONGEST_BYTES = 7_999  # of PostgreSQL
@@ -53,7 +54,7 @@ def listen(db: Database, on_notice: Callable[[Notice], None], on_begin: Callable
     def on_told(payload: str) -> None:
         try:
             notice = msgspec.json.decode(payload, type=Notice)
-        except msgspec.DecodeError as error:  # anybody who may connect may tell anything
+        except FAULTS as error:  # anybody who may connect may tell anything
             log.write_line({"event": "unreadable_notice", "reason": str(error)}, logging.WARNING)
         else:
             on_notice(notice)

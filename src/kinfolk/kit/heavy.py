@@ -32,6 +32,7 @@ async def in_process(function: Callable[..., T], *arguments: Any) -> T:
     async with _places:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # a file of the folder where somebody happens to stand is no module of ours
             "-c",
             f"from {__name__} import work; work()",
             stdin=asyncio.subprocess.PIPE,

@@ -51,11 +51,3 @@ class Statement:
     async def execute(self, conn: Connection, **values: Any) -> None:
         """Run it for its effect, on all rows."""
         await self.fetch(conn, **values)
-
-    async def executemany(self, conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
-        """Run it once a row of values, in one round trip."""
-        begun = perf_counter()
-        try:
-            await conn.executemany(self.text, [self._arguments(row) for row in rows])
-        finally:
-            spent(perf_counter() - begun)

@@ -23,9 +23,15 @@ export async function logIn(username, password) {
 // What a link leads to, for one whose browser would not show the token there; null where the link will do.
 export async function saved(path) {
   if (!token) return null;
-  const answer = await fetch(path, { headers: { Accept: "application/json", ...identity() } });
-  if (!answer.ok) throw refusal(answer.status, await answer.text());
-  return answer.blob();
+  let answer, found;
+  try {
+    answer = await fetch(path, { headers: { Accept: "application/json", ...identity() } });
+    found = await answer.blob();
+  } catch {
+    throw lost();
+  }
+  if (!answer.ok) throw refusal(answer.status, await found.text());
+  return found;
 }
 
 function identity() {

@@ -9,12 +9,15 @@ let latest = 0;
 
 const tell = (words) => { find("news").textContent = words; };
 
+function askWho(refusal) {
+  if (refusal.status !== 401) return;
+  find("login-form").hidden = false;
+  find("login-title").focus();
+}
+
 function showProblem(place, refusal) {
   if (!(refusal instanceof Refusal)) throw refusal;
-  if (refusal.status === 401) {
-    find("login-form").hidden = false;
-    find("login-title").focus();
-  }
+  askWho(refusal);
   find(place).replaceChildren(problemBox(refusal));
 }
 
@@ -33,7 +36,9 @@ async function openImport(number, greeting = "") {
     showTowns(towns.data);
     showPresents(birthdays.data);
     find("search").value = "";
-    showPeople(number, people, { changed: (...news) => corrected(number, ...news), stale: () => reload(number) });
+    showPeople(number, people, {
+      changed: (...news) => corrected(number, ...news), stale: () => reload(number), refused: askWho,
+    });
     document.title = `Import ${number} · Kinfolk`;
     find("answers").hidden = false;
     find("import-title").focus({ preventScroll: !greeting });

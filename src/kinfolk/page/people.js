@@ -5,13 +5,14 @@ import { counted, element, find, plain, problemBox } from "./dom.js";
 
 const SHOWN_AT_ONCE = 20;
 
-let open = { number: null, etag: null, citizens: [], changed: () => {}, stale: () => {} };
+let open = { number: null, etag: null, citizens: [] };
 let found = [];
 let shownCount = SHOWN_AT_ONCE;
 
-// `changed(citizen, change, etag)` is told of a correction that went well, `stale()` of one that came too late.
-export function showPeople(number, { data, etag }, { changed, stale }) {
-  open = { number, etag, citizens: data, changed, stale };
+// Of a correction `changed(citizen, change, etag)` is told when it went well, `stale()` when it came too late, and
+// `refused(refusal)` when it was refused otherwise.
+export function showPeople(number, { data, etag }, told) {
+  open = { number, etag, citizens: data, ...told };
   search();
 }
 
@@ -81,7 +82,7 @@ function correction(citizen, line) {
     if (town.value !== citizen.town) change.town = town.value;
     if (Object.keys(change).length === 0) return close(citizen);
     save.disabled = true;
-    const { number, changed, stale } = open;
+    const { number, changed, stale, refused } = open;
     try {
       const { data, etag } = await correct(number, citizen.citizen_id, change, open.etag);
       if (open.number !== number) return;
@@ -94,6 +95,7 @@ function correction(citizen, line) {
       save.disabled = false;
       form.querySelector(".problem")?.remove();
       form.append(problemBox(refusal));
+      refused(refusal);
     }
   });
   return form;

@@ -114,7 +114,7 @@ def test_places_need_a_letter_or_digit(field: str) -> None:
 @given(st.characters())
 @PATIENTLY
 def test_a_letter_or_digit_is_what_python_calls_so(character: str) -> None:
-    assert (register.has_letter_or_digit(character) is None) == character.isalnum()
+    assert (register.letter_fault(character) is None) == character.isalnum()
 
 
 def test_a_name_is_not_only_white_space() -> None:

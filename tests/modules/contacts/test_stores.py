@@ -17,7 +17,10 @@ import pytest
 from tests.modules.contacts.entries import add, an_entry, refusal
 from tests.running import kinfolk
 
+from kinfolk.kit.db import Database
 from kinfolk.kit.ending import Missing, WrongSetting
+from kinfolk.kit.forgetting import CHANNEL
+from kinfolk.modules.contacts.contacts import WHOLE_BOOK
 from kinfolk.modules.contacts.stores import choose
 
 PATIENCE_SECONDS = 40
@@ -53,6 +56,19 @@ def test_a_folder_that_is_not_there_or_takes_nothing(tmp_path: Path) -> None:
     (tmp_path / ".locks").touch()
     with pytest.raises(Missing, match="it cannot be written"):
         choose(f"fs:{tmp_path}")
+    with pytest.raises(Missing, match=r"cannot be written: File name too long|there is no such folder"):
+        choose(f"fs:{tmp_path}/{'x' * 300}")
+
+
+def test_a_folder_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shell reads a ~ behind a colon."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "book").mkdir()
+    choose("fs:~/book")
+    choose("sql")
+    assert (tmp_path / "book/.locks").is_dir()
+    with pytest.raises(Missing, match="there is no such folder"):
+        choose("fs:~nobody-at-all/book")
 
 
 def test_a_service_does_not_start_with_a_wrong_one(pg_url: str) -> None:
@@ -60,6 +76,21 @@ def test_a_service_does_not_start_with_a_wrong_one(pg_url: str) -> None:
     assert ended.returncode == 2
     assert "--workers 1" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
+
+
+async def test_the_kept_list_goes_with_one_who_is_removed(client: httpx.AsyncClient, db: Database) -> None:
+    """In all processes: that it does, once it is told, is shown elsewhere."""
+    told: asyncio.Queue[str] = asyncio.Queue()
+    ear = db.listen(CHANNEL, told.put_nowait, lambda: None)
+    try:
+        async with asyncio.timeout(60):
+            await ear.begun.wait()
+            place = await add(client)
+            assert (await client.put(place, json=an_entry("Vera"))).status_code == 204
+            assert (await client.delete(place)).status_code == 204
+            assert (await told.get(), told.empty()) == (WHOLE_BOOK, True)
+    finally:
+        ear.end()
 
 
 async def test_a_file_is_for_looking_at(client: httpx.AsyncClient, folder: Path) -> None:
@@ -220,11 +251,15 @@ async def test_what_was_left_unfinished_is_cleared_away(tmp_path: Path, client: 
     unfinished = [tmp_path / f".{'1' * 32}.{kind}.new" for kind in ("json", "vcf")]
     for path in unfinished:
         path.write_text('{"full_na')
-    foreign = tmp_path / ".DS_Store"
-    foreign.touch()
+    unfinished.append(tmp_path / f"{'2' * 32}.vcf")  # the card of one who was being added, or removed
+    unfinished[-1].touch()
+    others = [tmp_path / name for name in (".DS_Store", f"{'3' * 32}.vcf", f"{'3' * 32}.json")]
+    for path in others:
+        path.write_text('{"full_name": "Anna"}')
+    (tmp_path / f"{'4' * 32}.vcf").mkdir()
     choose(f"fs:{tmp_path}")
     try:
-        assert (await client.get("/addresses")).json() == {}
-        assert [path.exists() for path in (*unfinished, foreign)] == [False, False, True]
+        assert list((await client.get("/addresses")).json()) == ["3" * 32]
+        assert [path.exists() for path in (*unfinished, *others)] == [False] * 3 + [True] * 3
     finally:
         choose("sql")

@@ -31,6 +31,10 @@ UNVACUUMED = """
     WHERE n_dead_tup > $1 AND n_dead_tup > n_live_tup / 2 ORDER BY n_dead_tup DESC
 """
 
+CONNECTIONS_LEFT = """
+    SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+         - coalesce(current_setting('reserved_connections', true), '0')::int
+"""
 LAST_BACKUP = "SELECT happened_at FROM audit WHERE deed = $1 ORDER BY entry_id DESC LIMIT 1"
 
 Question: TypeAlias = Callable[[Any, Place], AsyncIterator[Finding]]
@@ -136,10 +140,11 @@ async def _locks(conn: Any, _place: Place) -> Findings:
 
 
 async def _connections(conn: Any, place: Place) -> Findings:
-    most = int(await conn.fetchval("SHOW max_connections"))
-    size = place.settings.database.pool_size
-    wanted = (place.settings.web.workers + 2) * size + 1
-    said = f"up may take {wanted} connections (workers, work and schedule × --pool-size {size}), the server has {most}"
+    """A worker and `work` have one beside their pools, by which they are told; who reads large registers has one."""
+    most = await conn.fetchval(CONNECTIONS_LEFT)
+    size, amqp = place.settings.database.pool_size, place.settings.amqp.amqp_url
+    wanted = (place.settings.web.workers + 1) * (size + 1) + size * (1 if amqp is None else 2) + 1
+    said = f"up may take {wanted} connections (--pool-size {size} in each of its processes), the server has {most}"
     yield look(said, "raise max_connections, or lower --pool-size") if wanted > most else ok(said)
 
 

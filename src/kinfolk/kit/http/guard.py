@@ -40,7 +40,7 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _rule(self, scope: Any) -> Rule:
-        """Raises KeyError for a route without one: `ruled` has seen to it that there is none."""
+        """Raises KeyError for a route without one: `unruled_routes` has seen to it that there is none."""
         method = scope.get("method", "GET")
         return OPEN if method == "OPTIONS" else self._auth.rules[f"{method} {scope['path_template']}"]
 

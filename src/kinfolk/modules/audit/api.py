@@ -8,7 +8,8 @@ from msgspec import Meta, Struct
 from kinfolk.kit.audit import Noted, list_noted
 from kinfolk.kit.chain import seal_all
 from kinfolk.kit.http import Answer, Request, get
-from kinfolk.kit.http.answers import LARGEST_ID
+from kinfolk.kit.http.answers import LARGEST_ID, InvalidQuery
+from kinfolk.kit.problems import BadPlace
 
 CORRECTED = Noted(
     2,
@@ -43,6 +44,8 @@ class Asked(Struct, frozen=True, forbid_unknown_fields=True):
 async def get_audit(request: Request) -> Answer:
     """Who did what, in the order of the chain."""
     asked = request.asked(Asked)
+    if asked.citizen_id is not None and asked.import_id is None:
+        raise InvalidQuery([BadPlace("/import_id", "is needed with citizen_id, which is unique only in its import")])
     await seal_all(request.db)
     async with request.db.connection() as conn:
         return Answer.of(

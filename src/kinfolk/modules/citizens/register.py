@@ -57,15 +57,15 @@ class Dates(dict[str, date]):
 DATES = Dates()
 
 
-def has_letter_or_digit(text: str) -> str | None:
+def letter_fault(text: str) -> str | None:
     return None if LETTER_OR_DIGIT.search(text) else "must have at least one letter or digit"
 
 
-def is_not_blank(text: str) -> str | None:
+def blank_fault(text: str) -> str | None:
     return "must not be only white space" if text.isspace() else None
 
 
-def is_a_date(written: str) -> str | None:
+def date_fault(written: str) -> str | None:
     try:
         DATES[written]
     except ValueError as error:
@@ -74,7 +74,7 @@ def is_a_date(written: str) -> str | None:
 
 
 Number = Annotated[int, Meta(ge=0, le=LARGEST_ID)]
-Place = Annotated[str, Meta(min_length=1, max_length=256, extra={"rule": has_letter_or_digit})]
+Place = Annotated[str, Meta(min_length=1, max_length=256, extra={"rule": letter_fault})]
 CitizenId = Annotated[Number, Meta(description="Unique in its import.", examples=[1])]
 Town = Annotated[Place, Meta(examples=["Москва"])]
 Street = Annotated[Place, Meta(examples=["Льва Толстого"])]
@@ -87,7 +87,7 @@ Name = Annotated[
         max_length=256,
         description="Not only white space.",
         examples=["Иванов Иван Иванович"],
-        extra={"rule": is_not_blank},
+        extra={"rule": blank_fault},
     ),
 ]
 BirthDate = Annotated[
@@ -95,7 +95,7 @@ BirthDate = Annotated[
     Meta(
         description="DD.MM.YYYY, an existing date before today (UTC).",
         examples=["26.12.1986"],
-        extra={"rule": is_a_date},
+        extra={"rule": date_fault},
         extra_json_schema={"pattern": r"^[0-9]{2}\.[0-9]{2}\.[0-9]{4}$"},  # for OpenAPI; nobody runs it
     ),
 ]
@@ -259,7 +259,7 @@ def add_faults_of_register(document: Any, places: BadPlaces, today: date) -> Non
 
 def add_future_birth(citizen: Any, path: list[str | int], places: BadPlaces, today: date) -> None:
     written = readable_member(citizen, "birth_date")
-    if isinstance(written, str) and is_a_date(written) is None and DATES[written] >= today:
+    if isinstance(written, str) and date_fault(written) is None and DATES[written] >= today:
         places.add([*path, "birth_date"], f"{written} is not before today")
 
 

@@ -24,7 +24,7 @@ class Retry(Struct, frozen=True):
     """What is remembered for a day, so that a retry of the import adds nothing."""
 
     key: str
-    """The sender's `Idempotency-Key`."""
+    """The sender's `Idempotency-Key`, behind who the sender was."""
     body_sha256: str
     """Of the whole register as it was sent; empty once a citizen of it was removed."""
     created_at: Moment

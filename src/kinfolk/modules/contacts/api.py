@@ -13,6 +13,7 @@ from kinfolk.modules.contacts.cards import LARGEST_FILE_BYTES, CardsTaken, find_
 from kinfolk.modules.contacts.contacts import (
     CONTACT_ID,
     LARGEST_ENTRY_BYTES,
+    WHOLE_BOOK,
     Entry,
     InvalidCard,
     MalformedCards,
@@ -21,6 +22,7 @@ from kinfolk.modules.contacts.contacts import (
     Page,
     TooManyCards,
     picked,
+    read_entry,
 )
 from kinfolk.modules.contacts.examples import ANNA
 from kinfolk.modules.contacts.schema import SCHEMA, SCHEMA_PATH
@@ -62,7 +64,7 @@ async def get_contacts(request: Request) -> Answer:
 
     tag = entity_tag(await store.tag())
     if page.is_whole:
-        return await request.answer_unless_seen("addresses", tag, whole)
+        return await request.answer_unless_seen(WHOLE_BOOK, tag, whole)
     if request.has_seen(tag):
         return Answer(status=304, headers={"etag": tag})
     tag, entries, after = await read()
@@ -86,7 +88,8 @@ async def post_contact(request: Request) -> Answer:
     """
     if _media_type(request) in CARDS:
         return await _post_cards(request)
-    new = NewContact(uuid4().hex, await request.document(Entry, LARGEST_ENTRY_BYTES))
+    entry = await read_entry(await request.bytes(LARGEST_ENTRY_BYTES))
+    new = NewContact(uuid4().hex, entry)
     await _store(request).add([new])
     return _added(request, new.contact_id)
 
@@ -127,7 +130,7 @@ async def get_contact(request: Request) -> Answer:
 async def put_contact(request: Request) -> Answer:
     """Put another entry in place of one; this never adds one."""
     contact_id = _id(request)
-    entry = await request.document(Entry, LARGEST_ENTRY_BYTES)
+    entry = await read_entry(await request.bytes(LARGEST_ENTRY_BYTES))
     await _store(request).replace(contact_id, entry, lambda state: _require(request, state))
     return Answer(status=204)
 

@@ -1,5 +1,6 @@
 """Entries of the address book: their shape, what a search looks through, and what a store is told of them."""
 
+import asyncio
 import re
 import secrets
 from collections.abc import Callable, Iterable
@@ -11,10 +12,14 @@ from email_validator import EmailNotValidError, validate_email
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from kinfolk.kit import problems
+from kinfolk.kit.documents import read_json
 
 CONTACT_ID = re.compile(r"[0-9a-f]{32}")
 EVERYTHING = 2**31 - 1
+WHOLE_BOOK = "addresses"
+"""Where the answer with all of them is kept."""
 LARGEST_ENTRY_BYTES = 1_048_576
+READ_HERE_BYTES = 8_192  # full of addresses in other alphabets, these hold the event loop for some 30 ms
 LONGEST_EMAIL = 254  # RFC 5321, 4.5.3.1.3; and what judges addresses is quadratic in their length
 FOLDED_AT_ONCE = re.compile(r"\s+|\S{1,200}")
 
@@ -153,6 +158,13 @@ class Kept(Struct, frozen=True):
 
     document: bytes
     tag: str
+
+
+async def read_entry(body: bytes) -> Entry:
+    """The entry in a document, which a thread reads where it is long. Raises as `read_json`."""
+    if len(body) <= READ_HERE_BYTES:
+        return read_json(body, Entry)
+    return await asyncio.to_thread(read_json, body, Entry)
 
 
 def new_tag() -> str:

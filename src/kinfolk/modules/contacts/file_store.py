@@ -54,14 +54,18 @@ class FileStore:
     def open(self) -> None:
         """See that there is a folder, and clear away what a process that was killed left unfinished. Raises Missing."""
         place = f"--contacts-store fs:{self._folder}"
-        if not self._folder.is_dir():
-            raise Missing(f"{place}: there is no such folder; make it: mkdir -p {self._folder}")
         try:
+            if not self._folder.is_dir():
+                raise Missing(f"{place}: there is no such folder; make it: mkdir -p {self._folder}")
             self._locks.mkdir(exist_ok=True)
             for path in self._folder.iterdir():
                 if match := UNFINISHED.fullmatch(path.name):
                     with self._lock(match[1]):
                         path.unlink(missing_ok=True)
+                elif (match := NAME.fullmatch(path.name)) and match[2] == "vcf":
+                    with self._lock(match[1]):
+                        if self._is_nobodys(match[1]):
+                            path.unlink()
         except OSError as error:
             raise Missing(f"{place}: it cannot be written: {error.strerror}") from error
 
@@ -144,6 +148,10 @@ class FileStore:
         except OSError as error:
             log.note(reason=error.strerror)
             raise FolderTakesNothing from error
+
+    def _is_nobodys(self, contact_id: str) -> bool:
+        """Whether this card was left by a process that was killed while it added or removed a contact."""
+        return self._path(contact_id, "vcf").is_file() and not os.path.lexists(self._path(contact_id))
 
     def _path(self, contact_id: str, kind: str = "json") -> Path:
         return self._folder / f"{contact_id}.{kind}"

@@ -4,8 +4,18 @@ import re
 from collections.abc import Sequence
 from itertools import chain, islice
 
+from kinfolk.kit import forgetting
 from kinfolk.kit.db import Connection, Database
-from kinfolk.modules.contacts.contacts import Entry, Kept, May, NewContact, NoSuchContact, Page, new_tag
+from kinfolk.modules.contacts.contacts import (
+    WHOLE_BOOK,
+    Entry,
+    Kept,
+    May,
+    NewContact,
+    NoSuchContact,
+    Page,
+    new_tag,
+)
 from kinfolk.modules.contacts.statements import (
     ADDED,
     ALL,
@@ -58,6 +68,7 @@ class SqlStore:
         async with self._db.transaction() as conn:
             await take_contact(conn, contact_id, may)
             await REMOVED.execute(conn, contact_id=contact_id)
+            await forgetting.owe(conn, WHOLE_BOOK)
 
     async def tag(self) -> str:
         return await self._db.gathered(find_tags, None)

@@ -1,5 +1,6 @@
 """What a store of contacts does, and which one this process has: nothing else knows."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -64,7 +65,7 @@ def choose(words: str, workers: int = 1) -> None:
             raise WrongSetting("--contacts-store memory is each process's own, so it goes with --workers 1")
         _chosen = partial(_only, MemoryStore())
     elif kind == "fs" and place:
-        files = FileStore(Path(place))
+        files = FileStore(Path(os.path.expanduser(place)))  # noqa: PTH111  # Path's own fails at a ~ that is nobody's
         files.open()
         _chosen = partial(_only, files)
     else:

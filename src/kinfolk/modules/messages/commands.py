@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from kinfolk.kit.client import asked, printable, read_answer
 from kinfolk.kit.ending import OK, ends_plainly
-from kinfolk.kit.settings import ClientSettings, FileSettings
+from kinfolk.kit.settings import ClientSettings, FileSettings, whole
 
 LONGEST_BODY_SHOWN = 200
 
@@ -52,7 +52,7 @@ def parked(
     lane: Lane | None = None,
     /,
     *,
-    limit: Annotated[int, Parameter(help="How many at the most.")] = 100,
+    limit: Annotated[int, Parameter(converter=whole, help="How many at the most.")] = 100,
     client: ClientSettings = ClientSettings(),
     settings: FileSettings = FileSettings(),
 ) -> int:
