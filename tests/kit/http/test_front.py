@@ -12,7 +12,9 @@ from kinfolk.app import MODULES
 from kinfolk.kit.db import Database
 from kinfolk.kit.http import handshake, watching
 from kinfolk.kit.http.application import application, framework
+from kinfolk.kit.http.front import Front
 from kinfolk.kit.http.pages import ROUTES
+from kinfolk.kit.metrics import http_metrics
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 GETS = ["/", "/page/page.css", "/schema/openapi.json", "/docs", "/docs/start.js", "/docs/swagger-ui.css", "/health"]
@@ -74,14 +76,13 @@ async def test_an_accident_in_an_operation_is_one_too(
     assert lines[-1]["id"] == answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
-async def test_an_accident_in_a_layer_is_answered(
-    planted: httpx.AsyncClient, lines: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(_accept: bytes) -> None:
+async def test_an_accident_in_the_framework_is_answered(lines: list[Any]) -> None:
+    async def broken(_scope: Any, _receive: Any, _send: Any) -> None:
         raise RuntimeError(SECRET)
 
-    monkeypatch.setattr("kinfolk.kit.http.compression._preferred", fail)
-    answer = await planted.get("/things/1")
+    transport = httpx.ASGITransport(Front(broken, http_metrics()))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://kinfolk") as client:
+        answer = await client.get("/things/1")
     assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal-error")
     assert SECRET not in answer.text
     assert str(lines[-1]["error"]) == SECRET
