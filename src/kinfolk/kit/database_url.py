@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from kinfolk.kit.ending import FAILED, Ended, WrongSetting
-from kinfolk.kit.problems import InvalidDocument, Problem
+from kinfolk.kit.ending import FAILED, Ended, Missing, WrongSetting
+from kinfolk.kit.problems import InvalidDocument, Problem, Unavailable
 from kinfolk.kit.settings import CacheSettings, DatabaseSettings
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def done_there(settings: DatabaseSettings, work: "Callable[[Database], Awaitable
         except InvalidDocument as refusal:
             places = [f"  {bad.pointer}: {bad.detail}" for bad in refusal.facts["errors"]]
             raise Ended(FAILED, "\n".join([refusal.title(), *places])) from None
+        except Unavailable as refusal:  # the database, or the Redis of --redis-url
+            raise Missing(refusal.title()) from None
         except Problem as refusal:
             raise Ended(FAILED, refusal.title()) from None
 

@@ -119,6 +119,7 @@ def test_with_a_redis(make_database: Any, secret: Path, capsys: pytest.CaptureFi
             redis.kill()
             asking.until_all_answer(503, token)
             assert asking.log_in("bert").status_code == 503
+            assert run(["user", "disable", "bert", *words]) == 3
             assert httpx.get(f"{service.url}/health", **LOCAL).status_code == 200
 
 
@@ -142,6 +143,8 @@ def test_what_a_command_refuses(
     assert capsys.readouterr().err == "There is no such user.\n"
     assert run(["user", "list", "--pg-url", empty_url]) == 1
     assert "kinfolk db upgrade head" in capsys.readouterr().err
+    assert run(["user", "list", "--pg-url", "postgresql://127.0.0.1:1/none"]) == 3
+    assert capsys.readouterr().err == "The database does not answer just now.\n"
 
 
 @pytest.fixture(scope="module")
