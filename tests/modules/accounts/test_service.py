@@ -119,7 +119,9 @@ def test_with_a_redis(make_database: Any, secret: Path, capsys: pytest.CaptureFi
             redis.kill()
             asking.until_all_answer(503, token)
             assert asking.log_in("bert").status_code == 503
+            capsys.readouterr()
             assert run(["user", "disable", "bert", *words]) == 3
+            assert "Redis of --redis-url does not answer" in capsys.readouterr().err
             assert httpx.get(f"{service.url}/health", **LOCAL).status_code == 200
 
 
