@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -322,6 +324,8 @@ def test_who_was_lost_a_moment_ago_is_not_spoken_to() -> None:
             _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             while not sockets:
                 await asyncio.sleep(0.01)
+            line = writer.get_extra_info("socket")
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, without an end
             writer.transport.abort()
             while not lost:
                 await asyncio.sleep(0.01)
