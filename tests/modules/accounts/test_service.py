@@ -114,11 +114,16 @@ def test_with_a_redis(make_database: Any, secret: Path, capsys: pytest.CaptureFi
             assert asking.shown(token) == 200
             assert run(["user", "disable", "anna", *words]) == 0
             asking.until_all_answer(401, token)
-            token = asking.add("bert", "analyst")
-            assert asking.shown(token) == 200
+            old = asking.add("bert", "analyst")
+            change = {"current_password": SECRET, "password": "another secret of mine"}
+            me = f"{service.url}/api/v1/user/me"
+            changed = httpx.patch(me, json=change, headers={"authorization": f"Bearer {old}"}, **LOCAL)
+            token = changed.json()["data"]["access_token"]
+            asking.until_all_answer(401, old)
+            asking.until_all_answer(200, token)
             redis.kill()
             asking.until_all_answer(503, token)
-            assert asking.log_in("bert").status_code == 503
+            assert asking.log_in("bert", "another secret of mine").status_code == 503
             capsys.readouterr()
             assert run(["user", "disable", "bert", *words]) == 3
             assert "Redis of --redis-url does not answer" in capsys.readouterr().err
