@@ -166,11 +166,14 @@ def _auth(db: "Database", asked: socket.socket, secret: str, settings: ServingSe
     """Who may do what, and where the tokens are kept; `asked` leads to the process that knows passwords."""
     from kinfolk.kit.auth import Auth
     from kinfolk.kit.passwords import Passwords
+    from kinfolk.kit.proxies import Proxies
     from kinfolk.kit.tokens import kept_tokens
     from kinfolk.rules import EVENTS, RULES
 
+    web = settings.web
     tokens = kept_tokens(db, settings.cache.redis_url, secret)
-    return Auth(RULES, tokens, Passwords(asked), events=EVENTS, is_required=settings.web.asks_who)
+    proxies = Proxies(web.trusted_proxies)
+    return Auth(RULES, tokens, Passwords(asked), events=EVENTS, proxies=proxies, is_required=web.asks_who)
 
 
 def _roles(amqp: "Amqp") -> "dict[str, Role]":

@@ -48,6 +48,7 @@ _RULES = {
     "DELETE /user/auth": EVERY_USER,
     "DELETE /user/sessions": EVERY_USER,
     "GET /user/me": EVERY_USER,
+    "PATCH /user/me": EVERY_USER,
     "GET /users": ADMIN,
     "POST /users": ADMIN,
     "GET /users/{id}": ADMIN,

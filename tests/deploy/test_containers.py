@@ -99,6 +99,12 @@ def test_nothing_is_published_beyond_this_machine_unless_the_operator_says_so(pr
     assert all(port.startswith(("127.0.0.1:", "${PLACE:-127.0.0.1:")) for port in published)
 
 
+def test_nginx_is_believed_whom_it_asks_for() -> None:
+    server = yaml.safe_load((REPOSITORY / "deploy/compose/server.yaml").read_text())
+    [network] = server["networks"]["default"]["ipam"]["config"]
+    assert server["services"]["api"]["environment"]["KINFOLK_TRUSTED_PROXIES"] == network["subnet"]
+
+
 def test_the_upstream_among_containers_is_the_one_of_nginx_but_for_its_address() -> None:
     ours = (REPOSITORY / "deploy/compose/nginx-upstream.conf").read_text().partition("\n")[2]
     theirs = (REPOSITORY / "deploy/nginx/00-kinfolk-upstream.conf").read_text().partition("\n")[2]

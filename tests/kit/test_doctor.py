@@ -109,6 +109,7 @@ async def test_settings_and_who_can_read_their_file(tmp_path: Path) -> None:
     assert (await found(machine.settings, file=file))[1].mend == f"chmod go-r {config}"
     config.write_text("workers = 2")
     assert await only(machine.settings, file=file) == ("ok", "settings: all as they are by default")
+    assert (await found(machine.settings, web=WebSettings(trusted_proxies="nginx")))[1].mend == "mend --trusted-proxies"
 
 
 async def test_the_user() -> None:

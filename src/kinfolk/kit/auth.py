@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol, Self
 from kinfolk.kit import problems
 from kinfolk.kit.db import Connection
 from kinfolk.kit.passwords import Passwords
+from kinfolk.kit.proxies import Proxies
 
 Role = Literal["supplier", "analyst", "admin"]
 Grant = Literal["no", "own", "all"]
@@ -104,13 +105,15 @@ class Auth:
         passwords: Passwords | None = None,
         *,
         events: Rules | None = None,
+        proxies: Proxies | None = None,
         is_required: bool = True,
     ) -> None:
-        """`events` are rules by the name of what is told. Where it is not required, everybody may do everything, and no
-        token is looked at.
+        """`events` are rules by the name of what is told; `proxies` say who asks. Where it is not required, everybody
+        may do everything, and no token is looked at.
         """
         self.rules = rules
         self.events = events or {}
+        self.proxies = proxies or Proxies()
         self.tokens = tokens
         self.passwords = passwords or Passwords()
         self.is_required = is_required

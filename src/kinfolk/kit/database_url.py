@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from kinfolk.kit.ending import FAILED, Ended, WrongSetting
+from kinfolk.kit.ending import FAILED, Ended, Missing, WrongSetting
 from kinfolk.kit.problems import InvalidDocument, Problem
 from kinfolk.kit.settings import CacheSettings, DatabaseSettings
 
@@ -58,7 +58,7 @@ def _start_again(server: "EmbeddedPostgres", url: str) -> None:
 
 def done_there(settings: DatabaseSettings, work: "Callable[[Database], Awaitable[T]]") -> T:
     """What a command's work gives that needs the tables themselves. Raises Ended for what it is refused."""
-    from kinfolk.kit.db import Database
+    from kinfolk.kit.db import Database, DatabaseAway
     from kinfolk.kit.revision import is_current
 
     async def run(url: str) -> T:
@@ -74,6 +74,8 @@ def done_there(settings: DatabaseSettings, work: "Callable[[Database], Awaitable
         except InvalidDocument as refusal:
             places = [f"  {bad.pointer}: {bad.detail}" for bad in refusal.facts["errors"]]
             raise Ended(FAILED, "\n".join([refusal.title(), *places])) from None
+        except DatabaseAway as away:
+            raise Missing(away.title()) from None
         except Problem as refusal:
             raise Ended(FAILED, refusal.title()) from None
 

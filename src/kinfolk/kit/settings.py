@@ -25,6 +25,7 @@ from cyclopts.validators import Number
 from kinfolk.kit.ending import WrongSetting
 
 PREFIX = "KINFOLK_"
+LOOPBACK = "127.0.0.0/8,::1"
 
 
 def whole(value_type: type[int], tokens: Sequence[Token]) -> int:  # noqa: ARG001  # as Cyclopts calls it
@@ -91,6 +92,8 @@ class WebSettings:
     """Bodies over 4 MB that each process takes at a time; one more is answered 503 with Retry-After."""
     auth: Literal["off", "required"] | None = None
     """Whether everybody is asked who they are. Default: off at a loopback address, else required."""
+    trusted_proxies: str = LOOPBACK
+    """Networks whose proxies are believed whom they ask for (X-Forwarded-For), as is who speaks to --uds."""
     sockets: Annotated[int, Parameter(converter=whole, validator=Number(gte=0, lte=100_000))] = 2_000
     """WebSockets that each process holds at a time; one more is answered 503 with Retry-After."""
     insecure: bool = False

@@ -1,5 +1,8 @@
 """Who is told of what, and by which code a socket that closes is counted: without a socket."""
 
+import asyncio
+
+import pytest
 from tests.memory_tokens import MemoryTokens
 
 from kinfolk.kit.auth import Auth, Role, Rule, Who
@@ -21,6 +24,16 @@ async def test_who_hears_nothing_ends_nothing(db: Database) -> None:
     for _ in range(2):
         made._end_hearing()
         assert made._ear is None
+
+
+async def test_those_who_ask_at_once_are_no_more_than_may_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them wait until the database can be heard, as after a restart."""
+    monkeypatch.setattr(audience, "PATIENCE_SECONDS", 0.1)
+    async with Database("postgresql://nobody@127.0.0.1:1/nothing") as away:
+        made = audience.Audience(away, Auth({}, MemoryTokens()), 2)
+        ends = await asyncio.gather(*(made.ready() for _ in range(5)), return_exceptions=True)
+        made._end_hearing()
+    assert [type(end) for end in ends] == [audience.EventsAway] * 2 + [audience.TooManySockets] * 3
 
 
 def test_a_rule_that_grants_own_shows_nobodys_to_nobody() -> None:

@@ -12,6 +12,7 @@ from kinfolk.kit.auth import Auth, Who
 from kinfolk.kit.db import Database
 from kinfolk.kit.http.application import application, every_route, framework
 from kinfolk.kit.http.guard import address_of, is_from_here, token_of
+from kinfolk.kit.proxies import Proxies
 from kinfolk.rules import RULES
 
 
@@ -103,13 +104,15 @@ def test_who_asks_from_here() -> None:
     assert not is_from_here(scope(("testclient", 1)))
 
 
-def test_a_proxy_here_is_believed_whom_it_asks_for() -> None:
+def test_a_proxy_that_is_trusted_is_believed_whom_it_asks_for() -> None:
     def scope(address: Any, *forwarded: bytes) -> dict[str, Any]:
         headers = [(b"accept", b"*/*"), *((b"x-forwarded-for", value) for value in forwarded)]
         return {"client": address, "headers": headers}
 
-    assert address_of(scope(("127.0.0.1", 1), b"10.9.9.9, 192.0.2.7")) == "192.0.2.7"
-    assert address_of(scope(None, b"192.0.2.7")) == "192.0.2.7"
-    assert address_of(scope(("192.0.2.8", 1), b"192.0.2.7")) == "192.0.2.8"
-    assert address_of(scope(("127.0.0.1", 1))) == "127.0.0.1"
-    assert address_of(scope(None)) == ""
+    here, there = Proxies(), Proxies("192.0.2.8")
+    assert address_of(scope(("127.0.0.1", 1), b"10.9.9.9", b"10.9.9.8, 192.0.2.7"), here) == "192.0.2.7"
+    assert address_of(scope(None, b"192.0.2.7"), here) == "192.0.2.7"
+    assert address_of(scope(("192.0.2.8", 1), b"192.0.2.7"), here) == "192.0.2.8"
+    assert address_of(scope(("192.0.2.8", 1), b"192.0.2.7"), there) == "192.0.2.7"
+    assert address_of(scope(("127.0.0.1", 1)), here) == "127.0.0.1"
+    assert address_of(scope(None), here) == ""

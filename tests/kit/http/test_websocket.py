@@ -2,19 +2,23 @@
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import uvloop
 from tests.listeners import SECONDS, deaf, end_of, heard, heard_until, listening, served
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.frames import Frame, Opcode
 
 from kinfolk.kit import events
+from kinfolk.kit.auth import Who
 from kinfolk.kit.db import Database
 from kinfolk.kit.http import audience, websocket
 from kinfolk.kit.http.application import application
-from kinfolk.kit.http.websocket import LARGEST_MESSAGE_BYTES, MOST_FRAMES_A_SECOND, TOO_SLOW
+from kinfolk.kit.http.websocket import LARGEST_MESSAGE_BYTES, MOST_FRAMES_A_SECOND, TOKEN_DEAD, TOO_SLOW, Socket
 
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: kinfolk\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n"
@@ -295,3 +299,39 @@ async def test_an_end_is_the_last_that_is_said(
         assert await reader.read() == b""
     writer.close()
     assert sorted(line["code"] for line in _ended(lines)) == [1001, 1003]
+
+
+def test_who_was_lost_a_moment_ago_is_not_spoken_to() -> None:
+    """On uvloop, as a worker runs: it raises where asyncio is silent, and who looks after all would die of one."""
+    lost: list[int] = []
+
+    class Nobody:
+        def join(self, socket: Any) -> None:
+            sockets.append(socket)
+
+        def leave(self, _socket: Any, code: int) -> None:
+            lost.append(code)
+
+    sockets: list[Socket] = []
+
+    class Switched(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            Socket(Nobody(), Who(1, "admin"), "token", "asked").take_over(transport, set())
+
+    async def lose() -> None:
+        server = await asyncio.get_running_loop().create_server(Switched, "127.0.0.1", 0)
+        async with server, asyncio.timeout(SECONDS):
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            while not sockets:
+                await asyncio.sleep(0.01)
+            line = writer.get_extra_info("socket")
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, without an end
+            writer.transport.abort()
+            while not lost:
+                await asyncio.sleep(0.01)
+            sockets[0].close(TOKEN_DEAD, "this token is known no longer")
+            sockets[0].give(b"", 1)
+            sockets[0].look()
+
+    uvloop.run(lose())
+    assert lost == [1006]

@@ -11,7 +11,7 @@ from tests.memory_tokens import MemoryTokens
 from tests.modules.accounts.conftest import PASSWORD, Guest, Hire, at_once, log_in
 
 from kinfolk.kit import passwords
-from kinfolk.kit.auth import TOKEN_SECONDS, Auth, Who
+from kinfolk.kit.auth import TOKEN_SECONDS, Auth, TokensAway, Who
 from kinfolk.kit.db import Database
 from kinfolk.kit.passwords import Call, Passwords, TooManyPasswords, done
 from kinfolk.kit.tokens import Embedded
@@ -209,6 +209,44 @@ async def test_an_address_that_tries_many_names_waits_and_fills_no_table(
         refused = [isinstance(each, TooManyFailures) for each in await count(conn, [*many, *others])]
         assert refused == [True] * len(many) + [False] * len(others)
         assert await conn.fetchval(rows) == before + 3 * len(others)
+
+
+async def test_a_clock_that_is_put_back_keeps_nobody_out(new_name: Callable[[], str], db: Database) -> None:
+    name = new_name()
+    attempts = [Attempt(name, "198.51.100.3") for _ in range(floods.MOST_OF_ONE + 2)]
+    async with db.transaction() as conn:
+        assert [each is not None for each in await count(conn, attempts)] == [False] * 5 + [True] * 2
+        await conn.execute("UPDATE login_failures SET since = since + interval '5 s'")
+        (refused,) = await count(conn, attempts[:1])
+        assert refused is not None
+        assert refused.retry_after_seconds == 120
+        await conn.execute("UPDATE login_failures SET since = since + interval '1 h'")
+        assert [each is not None for each in await count(conn, attempts)] == [False] * 5 + [True] * 2
+
+
+async def test_no_spelling_that_the_database_takes_for_a_name_has_a_count_of_its_own(db: Database) -> None:
+    letters = [chr(number) for number in range(1, 0x2_0000) if chr(number).isalpha()]
+    async with db.connection() as conn:
+        small = await conn.fetch("SELECT lower(letter) FROM unnest($1::text[]) AS letter", letters)
+    alike = [(letter, row[0]) for letter, row in zip(letters, small, strict=True) if letter != row[0]]
+    assert len(alike) > 1_000
+    assert not [(one, two) for one, two in alike if Attempt(one, "").of_account != Attempt(two, "").of_account]
+
+
+async def test_a_right_password_is_no_failure_while_tokens_cannot_be_kept(hire: Hire, db: Database) -> None:
+    someone = await hire("analyst", is_logged_in=False)
+
+    class Away(MemoryTokens):
+        async def keep(self, *_words: Any) -> None:
+            raise TokensAway
+
+    from kinfolk.modules.accounts.logins import log_in
+
+    given = Credentials(PASSWORD, someone.username)
+    for _ in range(floods.MOST_OF_ONE + 1):
+        with pytest.raises(TokensAway):
+            await log_in(db, Auth({}, Away()), given, "192.0.2.11")
+    assert await log_in(db, Auth({}, MemoryTokens()), given, "192.0.2.11")
 
 
 async def test_those_who_are_counted_together_are_counted_one_after_another(

@@ -30,6 +30,7 @@ FOR_SUPPLIERS = {
     "DELETE /user/auth": "all",
     "DELETE /user/sessions": "all",
     "GET /user/me": "all",
+    "PATCH /user/me": "all",
     "GET /ws": "all",
 }
 FOR_ANALYSTS = FOR_SUPPLIERS.keys() - {"POST /imports"} | {

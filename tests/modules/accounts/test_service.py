@@ -114,11 +114,19 @@ def test_with_a_redis(make_database: Any, secret: Path, capsys: pytest.CaptureFi
             assert asking.shown(token) == 200
             assert run(["user", "disable", "anna", *words]) == 0
             asking.until_all_answer(401, token)
-            token = asking.add("bert", "analyst")
-            assert asking.shown(token) == 200
+            old = asking.add("bert", "analyst")
+            change = {"current_password": SECRET, "password": "another secret of mine"}
+            me = f"{service.url}/api/v1/user/me"
+            changed = httpx.patch(me, json=change, headers={"authorization": f"Bearer {old}"}, **LOCAL)
+            token = changed.json()["data"]["access_token"]
+            asking.until_all_answer(401, old)
+            asking.until_all_answer(200, token)
             redis.kill()
             asking.until_all_answer(503, token)
-            assert asking.log_in("bert").status_code == 503
+            assert asking.log_in("bert", "another secret of mine").status_code == 503
+            capsys.readouterr()
+            assert run(["user", "disable", "bert", *words]) == 3
+            assert "Redis of --redis-url does not answer" in capsys.readouterr().err
             assert httpx.get(f"{service.url}/health", **LOCAL).status_code == 200
 
 
@@ -142,6 +150,8 @@ def test_what_a_command_refuses(
     assert capsys.readouterr().err == "There is no such user.\n"
     assert run(["user", "list", "--pg-url", empty_url]) == 1
     assert "kinfolk db upgrade head" in capsys.readouterr().err
+    assert run(["user", "list", "--pg-url", "postgresql://127.0.0.1:1/none"]) == 3
+    assert capsys.readouterr().err == "The database does not answer just now.\n"
 
 
 @pytest.fixture(scope="module")

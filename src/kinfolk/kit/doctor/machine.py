@@ -9,9 +9,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from kinfolk.kit.doctor.findings import Findings, Place, look, ok, wrong
 from kinfolk.kit.embedded_postgres import CannotStart
+from kinfolk.kit.ending import WrongSetting
 from kinfolk.kit.http.audience import SPARE_FILES
 from kinfolk.kit.postgres_binaries import choose_binaries
 from kinfolk.kit.postgres_cluster import pinned_major, read_pid, works_in
+from kinfolk.kit.proxies import Proxies
 
 FEWEST_FILES = 1_024
 LEAST_ROOM_BYTES = 1_000_000_000
@@ -22,6 +24,10 @@ async def settings(place: Place) -> Findings:
     """Which are set, and whether others can read the file that may hold passwords."""
     set_here = [f"{name} by {origin}" for name, origin in place.origins.items()]
     yield ok(f"settings: {', '.join(set_here) or 'all as they are by default'}")
+    try:
+        Proxies(place.settings.web.trusted_proxies)
+    except WrongSetting as refusal:
+        yield wrong(str(refusal), "mend --trusted-proxies")
     config = place.settings.file.config
     if config is not None and config.stat().st_mode & 0o044 and b"://" in config.read_bytes():
         yield look(f"{config} may hold a password and others can read it", f"chmod go-r {config}")

@@ -156,8 +156,8 @@ class Request(litestar.Request[Any, Any, Any]):
 
     @property
     def address(self) -> str:
-        """Who asks, as an address; of a proxy on this machine, whom it asks for."""
-        return address_of(self.scope)
+        """Who asks, as an address; of a trusted proxy, whom it asks for. "" where none is known."""
+        return address_of(self.scope, self.auth.proxies)
 
     async def shown_token(self) -> tuple[str, Who]:
         """The token that came with this, and whose it is, whether or not anybody asked. Raises as `Auth.find`."""

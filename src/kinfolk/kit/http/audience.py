@@ -83,7 +83,7 @@ class Audience:
 
     async def ready(self) -> None:
         """Wait until all that is told from now on is heard. Raises TooManySockets and EventsAway."""
-        if len(self._sockets) >= min(self._most, getrlimit(RLIMIT_NOFILE)[0] - SPARE_FILES):
+        if len(self._sockets) + self._asking >= min(self._most, getrlimit(RLIMIT_NOFILE)[0] - SPARE_FILES):
             raise TooManySockets
         self._asking += 1
         try:

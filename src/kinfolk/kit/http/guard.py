@@ -4,7 +4,6 @@ What is at no address is answered 404 to anybody: which addresses there are, the
 """
 
 import re
-from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs
@@ -13,12 +12,12 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from kinfolk.kit.auth import NOBODY, Auth, Grant, Rule, Who
 from kinfolk.kit.log import note
+from kinfolk.kit.proxies import Proxies
 
 OPEN = Rule(is_open=True)
 WEBSOCKET = "/ws"
 LONGEST_TOKEN = 200
 _BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)[ \t]*", re.IGNORECASE)
-_HERE = frozenset({"127.0.0.1", "::1"})
 _PROXIES = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
 
 
@@ -31,7 +30,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises what `Auth.admit` does."""
-        note(address=_real(address_of(scope)))
+        note(address=address_of(scope, self._auth.proxies) or None)
         rule = self._rule(scope)
         if not rule.is_open and not (rule.is_open_on_loopback and is_from_here(scope)):
             who, grant = await self._auth.admit(rule, token_of(scope))
@@ -73,23 +72,11 @@ def token_of(scope: Any) -> str | None:
     return found.decode("latin-1") if 0 < len(found) <= LONGEST_TOKEN and count < 2 else None
 
 
-def address_of(scope: Any) -> str:
-    """Who asks: a proxy on this machine, or at a unix socket, is believed whom it asks for."""
+def address_of(scope: Any, proxies: Proxies) -> str:
+    """Who asks, as `Proxies.asker` has it."""
     client: Any = scope["client"]
-    if not client or client[0] in _HERE:
-        for name, value in scope["headers"]:
-            if name == b"x-forwarded-for":  # the last one is the proxy's own, the others are what it was told
-                return bytes(value).rpartition(b",")[2].strip().decode("latin-1")
-    return str(client[0]) if client else ""
-
-
-@lru_cache(maxsize=1_000)
-def _real(address: str) -> str | None:
-    """An address, in one spelling; None for whatever else stands in a header."""
-    try:
-        return str(ip_address(address))
-    except ValueError:
-        return None
+    forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    return proxies.asker(client[0] if client else "", forwarded)
 
 
 def is_from_here(scope: Any) -> bool:

@@ -231,6 +231,8 @@ class Socket(asyncio.Protocol):
             self._frames.send_text(msgspec.json.encode({"echo": saying.say}))
 
     def _send(self) -> None:
+        if self._transport.is_closing():
+            return  # lost already, and uvloop raises where asyncio is silent
         for data in self._frames.data_to_send():
             if data:
                 self._transport.write(data)

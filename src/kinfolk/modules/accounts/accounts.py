@@ -111,10 +111,15 @@ async def change_user(
     role: Role | None = None,
     is_active: bool | None = None,
     password_hash: str | None = None,
+    proved_hash: str | None = None,
 ) -> User:
-    """Change what is not None, and end the user's tokens. Raises NoSuchUser, LastAdmin and TokensAway."""
+    """Change what is not None, and end the user's tokens; with `proved_hash`, only where that is kept of the password.
+
+    Raises NoSuchUser, LastAdmin and TokensAway.
+    """
     admins = await _admins(conn)
-    row = await CHANGED.fetchrow(conn, user_id=user_id, role=role, is_active=is_active, password_hash=password_hash)
+    asked = {"role": role, "is_active": is_active, "password_hash": password_hash, "proved_hash": proved_hash}
+    row = await CHANGED.fetchrow(conn, user_id=user_id, **asked)
     if row is None:
         raise NoSuchUser(user_id=user_id)
     user = User(*row)

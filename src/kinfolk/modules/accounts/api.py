@@ -23,11 +23,13 @@ from kinfolk.modules.accounts.accounts import (
     remove_user,
 )
 from kinfolk.modules.accounts.floods import TooManyFailures
-from kinfolk.modules.accounts.logins import Credentials, WrongLogin, log_in
+from kinfolk.modules.accounts.logins import Credentials, WrongLogin, WrongPassword, log_in
+from kinfolk.modules.accounts.own_password import PasswordChange, change_password
 
 ANNA = User(2, "anna", "analyst", True, "2026-11-22T15:04:05+00:00")
 NOT_SHOWN = (NoToken, DeadToken, TokensAway)
 NO_STORE = {"cache-control": "no-store"}
+NOT_KEPT = Header("Cache-Control", "Nobody keeps the answer.", "no-store")
 
 
 class Token(Struct):
@@ -44,6 +46,9 @@ class LoggedIn(Struct):
     valid: Literal[True] = True
 
 
+NEW_TOKEN = LoggedIn(Token("2u4Ki3LwYOLXo4bNBEbnbFgXgRgHxUDSHbhyNqUn2Lw", TOKEN_SECONDS))
+
+
 class Me(Struct, rename={"user_id": "id"}):
     """Whose token it is."""
 
@@ -57,9 +62,9 @@ class Me(Struct, rename={"user_id": "id"}):
     takes=Credentials,
     sent={"username": "anna", "password": "correct horse battery staple"},
     gives={200: LoggedIn},
-    given=LoggedIn(Token("2u4Ki3LwYOLXo4bNBEbnbFgXgRgHxUDSHbhyNqUn2Lw", TOKEN_SECONDS)),
+    given=NEW_TOKEN,
     refuses=(*UNREADABLE, WrongLogin, TooManyFailures, TooManyPasswords, TokensAway),
-    sets=[Header("Cache-Control", "Nobody keeps the answer.", "no-store")],
+    sets=[NOT_KEPT],
 )
 async def post_auth(request: Request) -> Answer:
     """Log in: a token for a name and a password."""
@@ -98,6 +103,23 @@ async def get_me(request: Request) -> Answer:
     except NoSuchUser:  # gone this moment, and the token with them
         raise DeadToken from None
     return Answer.of(Me(user.user_id, user.username, user.role), headers=NO_STORE)
+
+
+@patch(
+    "/user/me",
+    takes=PasswordChange,
+    sent=PasswordChange("correct horse battery staple", "a password of my own"),
+    gives={200: LoggedIn},
+    given=NEW_TOKEN,
+    refuses=(*UNREADABLE, *NOT_SHOWN, CommonPassword, WrongPassword, TooManyFailures, TooManyPasswords),
+    sets=[NOT_KEPT],
+)
+async def patch_me(request: Request) -> Answer:
+    """Take another password: all your tokens end, and the answer has a new one."""
+    _, who = await request.shown_token()
+    change = await request.document(PasswordChange)
+    token = await change_password(request.db, request.auth, who, change, request.address)
+    return Answer.of(LoggedIn(Token(token, TOKEN_SECONDS)), headers=NO_STORE)
 
 
 @post(
@@ -169,6 +191,7 @@ ROUTES = [
     delete_auth,
     delete_sessions,
     get_me,
+    patch_me,
     post_user,
     get_users,
     get_user,

@@ -10,12 +10,12 @@ import msgspec
 from cyclopts import App, Parameter
 
 from kinfolk.kit import log
-from kinfolk.kit.auth import Role, Tokens
+from kinfolk.kit.auth import Role, Tokens, TokensAway
 from kinfolk.kit.client import printable
 from kinfolk.kit.database_url import check_redis_url, done_there
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.documents import read_json
-from kinfolk.kit.ending import FAILED, OK, Ended, WrongSetting, ends_plainly
+from kinfolk.kit.ending import FAILED, OK, Ended, Missing, WrongSetting, ends_plainly
 from kinfolk.kit.passwords import Passwords
 from kinfolk.kit.settings import CacheSettings, DatabaseSettings, FileSettings
 from kinfolk.kit.tokens import are_elsewhere, kept_tokens
@@ -154,9 +154,12 @@ def _done(
     check_redis_url(cache)
 
     async def work(db: Database) -> T:
-        async with kept_tokens(db, cache.redis_url, db.url) as tokens, db.transaction() as conn:
-            with log.facts(by="command"):
-                return await operation(conn, tokens)
+        try:
+            async with kept_tokens(db, cache.redis_url, db.url) as tokens, db.transaction() as conn:
+                with log.facts(by="command"):
+                    return await operation(conn, tokens)
+        except TokensAway:
+            raise Missing("the Redis of --redis-url does not answer, so nothing was changed") from None
 
     return done_there(database, work)
 

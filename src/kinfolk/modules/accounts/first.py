@@ -27,5 +27,6 @@ async def _make(url: str) -> None:
         user, password = made
         tell(
             f"The first administrator is {user.username}, with the password {password}\n"
-            "It is shown only now and is good for a day: set another, with `kinfolk user reset` or PATCH /api/v1/users."
+            "It is shown only now and is good for a day: "
+            "set another, with `kinfolk user reset` or PATCH /api/v1/user/me."
         )

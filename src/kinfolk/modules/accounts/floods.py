@@ -18,6 +18,7 @@ MOST_OF_ONE = 5
 MOST_OF_ONE_IN_A_FLOOD = 1
 MOST_OF_ADDRESS = 50
 MOST_OF_ACCOUNT = 20
+LONGEST_WAIT_SECONDS = 120
 NETWORK_BITS = 64  # what one customer of a provider has of IPv6
 
 
@@ -29,7 +30,7 @@ class Attempt:
     """Somebody tries to log in."""
 
     def __init__(self, username: str, address: str) -> None:
-        name, place = username.casefold(), _network(address)
+        name, place = _one_spelling(username), _network(address)
         self.of_address = _subject(1, place)
         self.of_one = _subject(2, name, place)
         self.of_account = _subject(3, name)
@@ -85,7 +86,12 @@ async def _count(conn: Connection, asked: list[tuple[Attempt, bytes]]) -> list[t
 
 
 def _wait(seconds: float) -> TooManyFailures:
-    return TooManyFailures(retry_after_seconds=max(1, ceil(seconds)))
+    return TooManyFailures(retry_after_seconds=min(max(1, ceil(seconds)), LONGEST_WAIT_SECONDS))
+
+
+def _one_spelling(username: str) -> str:
+    """Of all that the database takes for one name: to its `lower` no letter becomes two, as `İ` does to Python's."""
+    return "".join(letter.lower()[0] for letter in username).casefold()
 
 
 def _network(address: str) -> str:

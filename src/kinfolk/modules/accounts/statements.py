@@ -25,7 +25,7 @@ from kinfolk.kit.sql import moment, param, sql
 from kinfolk.kit.tables import USER_ROLE
 from kinfolk.modules.accounts.tables import login_failures, users
 
-_WINDOW = timedelta(seconds=120)
+_WINDOW, _AHEAD = timedelta(seconds=120), timedelta(seconds=10)
 
 _COLUMNS = (users.c.user_id, users.c.username, users.c.role, users.c.is_active, moment(users.c.created_at))
 _IS_MEANT = users.c.user_id == param("user_id")
@@ -45,12 +45,12 @@ AMONG = sql(select(*_COLUMNS).where(users.c.user_id == any_(param("numbers", ARR
 NAMED = sql(select(*_COLUMNS).where(func.lower(users.c.username) == func.lower(param("username", Text))))
 CHANGED = sql(
     update(users)
-    .where(_IS_MEANT)
+    .where(_IS_MEANT, users.c.password_hash == func.coalesce(param("proved_hash", Text), users.c.password_hash))
     .values(
         role=func.coalesce(param("role", USER_ROLE), users.c.role),
         is_active=func.coalesce(param("is_active", Boolean), users.c.is_active),
         password_hash=func.coalesce(param("password_hash", Text), users.c.password_hash),
-        password_until=None,
+        password_until=case((param("password_hash", Text).is_(None), users.c.password_until)),
     )
     .returning(*_COLUMNS)
 )
@@ -67,12 +67,15 @@ KNOWN = sql(
         func.lower(users.c.username) == func.lower(param("username", Text)), *_is_let_in
     )
 )
+PROVABLE = sql(select(users.c.username, users.c.password_hash).where(_IS_MEANT, *_is_let_in))
 # Locked until the token is kept: whoever changes the user meanwhile waits, and then ends this token, too.
 STILL_SO = sql(select(users.c.role).where(*_is_unchanged, *_is_let_in).with_for_update(read=True))
 RENEWED = sql(
     update(users).where(*_is_unchanged, *_is_let_in).values(password_hash=param("renewed")).returning(users.c.role)
 )
-_is_over = login_failures.c.since <= func.now() - _WINDOW
+# Those of a moment that is still to come, too, for then the clock was put back; but who counts at the same time may
+# have begun a moment later.
+_is_over = or_(login_failures.c.since <= func.now() - _WINDOW, login_failures.c.since > func.now() + _AHEAD)
 _is_among = login_failures.c.subject == any_(param("subjects", ARRAY(LargeBinary)))
 _counted = postgresql.insert(login_failures).from_select(
     ["subject", "failures", "since"],
