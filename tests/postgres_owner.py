@@ -17,6 +17,14 @@ def say(**facts: object) -> None:
     os.write(1, json.dumps(facts).encode() + b"\n")
 
 
+def _accidents_of_a_fork() -> int:
+    accidents: list[object] = []
+    sys.unraisablehook = accidents.append
+    if (pid := os.fork()) == 0:
+        os._exit(len(accidents))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 def main() -> None:
     postgres = EmbeddedPostgres(Path(sys.argv[1]))
     try:
@@ -25,9 +33,9 @@ def main() -> None:
         say(refused=str(refusal))
         return
     if "fork" in sys.argv and os.fork() == 0:
-        was_ours = postgres.is_ours
+        was_ours, accidents = postgres.is_ours, _accidents_of_a_fork()
         postgres.stop()
-        say(forked=os.getpid(), is_ours=was_ours)
+        say(forked=os.getpid(), is_ours=was_ours, accidents_of_its_child=accidents)
         sys.stdin.read()
         os._exit(0)
     say(url=url, pid=postgres.pid, is_ours=postgres.is_ours, uid=os.geteuid())

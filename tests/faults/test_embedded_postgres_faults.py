@@ -260,6 +260,7 @@ def test_a_forked_child_neither_stops_the_server_nor_keeps_the_lock(data_dir: Pa
         child = next(fact for fact in said if "forked" in fact)
         pid = next(fact["pid"] for fact in said if "pid" in fact)
         assert not child["is_ours"]
+        assert child["accidents_of_its_child"] == 0
         assert is_alive(pid)
         owner.process.kill()
         owner.process.wait()

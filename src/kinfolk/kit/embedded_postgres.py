@@ -345,8 +345,8 @@ _OWNERS: WeakSet[EmbeddedPostgres] = WeakSet()
 
 
 def _disown_all() -> None:
-    for owner in _OWNERS:
-        owner._disown()
+    while _OWNERS:  # a child of the child finds none
+        _OWNERS.pop()._disown()
 
 
 os.register_at_fork(after_in_child=_disown_all)

@@ -81,6 +81,18 @@ async def test_if_match(planted: httpx.AsyncClient, header: str | None, is_met: 
     assert is_met or answer.json()["type"] == "/problems/stale-tag"
 
 
+@pytest.mark.parametrize(
+    ("header", "is_met"),
+    [("*", False), ('"v1"', False), ('W/"v1"', False), ('"v0", "v1.gzip"', False), ('"v0"', True), ("v1", True)],
+)
+async def test_a_change_may_be_wanted_only_of_what_was_not_seen(
+    planted: httpx.AsyncClient, header: str, is_met: bool
+) -> None:
+    answer = await planted.patch("/things/1", headers={"if-none-match": header})
+    assert answer.status_code == (200 if is_met else 412)
+    assert is_met or answer.json()["type"] == "/problems/stale-tag"
+
+
 async def test_a_list_may_come_in_several_headers(planted: httpx.AsyncClient) -> None:
     for name, status in (("if-none-match", 304), ("if-match", 200)):
         headers = [(name, '"v0"'), (name, '"v1"')]

@@ -73,6 +73,13 @@ async def test_a_change_ends_the_tokens(hire: Hire, guest: Guest, change: dict[s
     assert (await guest(token).get("/user/me")).json()["role"] == change.get("role", "analyst")
 
 
+async def test_a_change_of_nothing_ends_nothing(hire: Hire) -> None:
+    admin, someone = await hire("admin"), await hire("analyst")
+    answer = await admin.client.patch(f"/users/{someone.user_id}", json={})
+    assert (answer.status_code, [bad["pointer"] for bad in answer.json()["errors"]]) == (400, [""])
+    assert (await someone.client.get("/user/me")).status_code == 200
+
+
 async def test_a_user_goes_with_the_tokens(hire: Hire, guest: Guest) -> None:
     admin, someone = await hire("admin"), await hire("analyst")
     assert (await admin.client.delete(f"/users/{someone.user_id}")).status_code == 204

@@ -120,6 +120,7 @@ async def test_which_refusal_comes_first(client: httpx.AsyncClient) -> None:
         assert refusal(await client.patch(nowhere, json={"name": "A"}, headers=stale))[0] == 404
         assert refusal(await client.patch(nowhere, json={"name": "A"}, headers={"if-match": "*"}))[0] == 404
     assert refusal(await client.patch(place, json={"name": "A"}, headers=stale))[0] == 412
+    assert refusal(await client.patch(place, json={"name": "A"}, headers={"if-none-match": "*"}))[0] == 412
 
 
 async def test_of_two_who_saw_the_same_one_wins(client: httpx.AsyncClient) -> None:

@@ -55,7 +55,7 @@ def an_entry(full_name: str = "Anna", *, city: str | None = None, email: str | N
 async def add(client: httpx.AsyncClient, entry: dict[str, Any] | str = "Anna", face: str = "") -> str:
     """Its address."""
     answer = await client.post(f"{face}/addresses", json=an_entry(entry) if isinstance(entry, str) else entry)
-    assert (answer.status_code, answer.content) == (201, b""), answer.text
+    assert (answer.status_code, answer.content, answer.headers.get("content-type")) == (201, b"", None), answer.text
     return answer.headers["location"]
 
 

@@ -97,6 +97,8 @@ async def test_a_change_of_what_was_not_seen_is_refused(client: httpx.AsyncClien
         body = {"json": an_entry("Olga")} if method == "PUT" else {}
         answer = await client.request(method, place, headers={"if-match": stale}, **body)
         assert refusal(answer)[:2] == (412, "stale-tag")
+        only_new = await client.request(method, place, headers={"if-none-match": "*"}, **body)
+        assert refusal(only_new)[:2] == (412, "stale-tag")
         absent = await client.request(method, f"/addresses/{NOBODY}", headers={"if-match": stale}, **body)
         assert refusal(absent)[0] == 404
     found = await client.get(place)

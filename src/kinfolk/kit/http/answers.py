@@ -36,7 +36,7 @@ _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class StaleTag(problems.PreconditionFailed):
-    """The resource has changed since the entity tag in If-Match was given."""
+    """The resource is not in the state that If-Match or If-None-Match asks for."""
 
 
 class InvalidQuery(problems.InvalidDocument):
@@ -72,8 +72,10 @@ class Answer:
         self.body = body
         self.status = status
         self.headers: list[tuple[bytes, bytes]] = []
+        if body:
+            self.headers.append((b"content-type", media_type))
         if status not in (101, 204, 304):
-            self.headers += [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
+            self.headers.append((b"content-length", b"%d" % len(body)))
         if headers:
             self.headers += [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
 
@@ -247,8 +249,8 @@ class Request(litestar.Request[Any, Any, Any]):
 
     @property
     def is_conditional(self) -> bool:
-        """Is there an If-Match?"""
-        return "if-match" in self.headers
+        """Is there a header that `require` looks at?"""
+        return "if-match" in self.headers or "if-none-match" in self.headers
 
     async def answer_unless_seen(self, place: str, tag: str, make: Callable[[], Awaitable[tuple[str, Any]]]) -> Answer:
         """304 if the client has seen what now stands, under `tag`, at this place; else the kept answer, or a new one.
@@ -266,12 +268,14 @@ class Request(litestar.Request[Any, Any, Any]):
         return KeptAnswer(await self.cache.answer(place, tag, encoded))
 
     def require(self, *tags: str) -> None:
-        """Raise StaleTag if there is an If-Match that names none of these entity tags (RFC 9110, 13.1.1).
+        """Raise StaleTag if If-Match names none of these entity tags, or If-None-Match one (RFC 9110, 13.1.1, 13.1.2).
 
         What has several forms, each with its tag, is changed by whoever has seen one of them.
         """
         header = self.whole_header(b"if-match")
         if header is not None and header != "*" and _tags(header, weak=False).isdisjoint(tags):
+            raise StaleTag
+        if any(map(self.has_seen, tags)):
             raise StaleTag
 
     def whole_header(self, name: Bytes) -> str | None:

@@ -7,7 +7,7 @@ import tempfile
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from litestar import Request
 
@@ -30,6 +30,8 @@ class BodyTooLarge(problems.TooLarge):
 
 class UnknownCoding(problems.UnsupportedMediaType):
     """The body is packed in a way that this service does not unpack."""
+
+    headers: ClassVar[dict[str, str]] = {"accept-encoding": "gzip"}  # RFC 9110, 12.5.3
 
 
 class BrokenBody(problems.BadInput):

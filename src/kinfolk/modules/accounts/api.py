@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct
 
-from kinfolk.kit import audit
+from kinfolk.kit import audit, problems
 from kinfolk.kit.auth import TOKEN_SECONDS, DeadToken, NoToken, Role, TokensAway
 from kinfolk.kit.http import Answer, Header, Request, delete, get, patch, post
 from kinfolk.kit.http.bodies import UNREADABLE
@@ -165,6 +165,8 @@ async def patch_user(request: Request) -> Answer:
     """Give a user another role or password, or let nobody be this user any more; it ends the user's tokens."""
     user_id = request.number("id", NoSuchUser)
     change = await request.document(UserChange)
+    if change == UserChange():  # it would end the user's tokens for nothing
+        raise problems.InvalidDocument([problems.BadPlace("", "must have at least one field")])
     password_hash = None if change.password is UNSET else await request.auth.passwords.hashed(change.password)
     async with request.db.transaction() as conn:
         user = await change_user(

@@ -1,5 +1,6 @@
 """The HTTP face of contacts."""
 
+import re
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -31,6 +32,8 @@ from kinfolk.modules.contacts.stores import Store, store_of
 CARD = "text/vcard"
 CARDS = frozenset({CARD, "text/x-vcard", "text/directory"})
 CARD_TYPE = b"text/vcard; charset=utf-8"
+WEIGHT = re.compile(r"(?:^|;)\s*q=([01](?:\.[0-9]{0,3})?)\s*(?:;|$)")
+NO_WISH = (0.0, 0, 0)
 
 ID = "3f2b8c1e9d4a4e0f8b7a6c5d4e3f2a1b"
 NAMED = {"contact_id": "The id of an entry: 32 hex digits."}
@@ -180,12 +183,25 @@ def _media_type(request: Request) -> str:
 
 
 def _prefers_card(request: Request) -> bool:
-    accept = request.whole_header(b"accept")
-    return (
-        accept is not None
-        and "vcard" in accept.lower()
-        and request.accept.best_match(["application/json", CARD]) == CARD
-    )
+    accept = (request.whole_header(b"accept") or "").lower()
+    return "text/" in accept and _wish(accept, CARD) > _wish(accept, "application/json")
+
+
+def _wish(accept: str, media_type: str) -> tuple[float, int, int]:
+    """How much an Accept wants a media type: its weight, then how closely and how early it is named.
+
+    The closest range that names it counts (RFC 9110, 12.5.1). What is no weight counts as none given.
+    """
+    wishes: dict[str, tuple[float, int]] = {}
+    for place, part in enumerate(accept.split(",")):
+        name, _, parameters = part.partition(";")
+        given = WEIGHT.search(parameters)
+        wishes.setdefault(name.strip(), (float(given[1]) if given else 1.0, -place))
+    for distance, name in enumerate((media_type, media_type.partition("/")[0] + "/*", "*/*")):
+        if name in wishes:
+            weight, place = wishes[name]
+            return (weight, -distance, place) if weight else NO_WISH
+    return NO_WISH
 
 
 def _card_tag(state: str) -> str:
