@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from tests.conftest import run_sql
+from tests.known_users import known_client
 from tests.postgres_places import eventually
 from tests.redis_server import RedisServer
 
@@ -16,7 +17,7 @@ from kinfolk.kit.cache import Cache
 from kinfolk.kit.db import Database
 from kinfolk.kit.http import watching
 from kinfolk.kit.http.application import application
-from kinfolk.kit.http.watching import READY_SECONDS, SILENT
+from kinfolk.kit.http.watching import NO_MESSAGES, NO_SHARING, NO_TOKENS, READY_SECONDS
 from kinfolk.kit.rabbit import Amqp
 from kinfolk.kit.revision import head
 from kinfolk.kit.shelf import Shelf
@@ -48,10 +49,20 @@ async def test_it_is_alive_and_ready(client: httpx.AsyncClient) -> None:
 async def test_redis_is_told_of_where_there_is_one(db: Database, redis_server: RedisServer) -> None:
     """Without it requests are served, too."""
     away = "redis://127.0.0.1:1/0"
-    for url, said in ((redis_server.url, "answers"), (away, "does not answer: each process has its own answers")):
+    for url, said in ((redis_server.url, "answers"), (away, NO_SHARING)):
         async with Cache(shelf=Shelf(url, "secret")) as cache, client_of(db, cache) as client:
             answer = await client.get("/ready")
         assert (answer.status_code, answer.json()["status"], answer.json()["redis"]) == (200, "ready", said)
+
+
+async def test_without_the_redis_that_has_the_tokens_it_is_not_ready(db: Database) -> None:
+    async with (
+        Cache(shelf=Shelf("redis://127.0.0.1:1/0", "secret")) as cache,
+        await known_client(db, cache=cache) as client,
+    ):
+        answer = await client.get("/ready", headers={"authorization": ""})
+    told = answer.json()
+    assert (answer.status_code, told["status"], told["redis"]) == (503, "not ready", NO_TOKENS)
 
 
 async def test_rabbitmq_is_told_of_where_there_is_one(db: Database, rabbit_url: str) -> None:
@@ -80,7 +91,7 @@ async def test_a_rabbitmq_that_does_not_let_us_in_is_told(
         async with client_of(db, amqp_url=f"amqp://guest:guest@127.0.0.1:{port}/") as client:
             answer = await client.get("/ready")
     told = answer.json()
-    assert (answer.status_code, told["status"], told["rabbitmq"]) == (503, "not ready", SILENT)
+    assert (answer.status_code, told["status"], told["rabbitmq"]) == (503, "not ready", NO_MESSAGES)
     assert lines[0]["rabbitmq"]
 
 

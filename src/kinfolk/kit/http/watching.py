@@ -18,7 +18,9 @@ from kinfolk.kit.revision import head, known, revision_of
 READY_SECONDS = 1.0
 AHEAD = "ahead: the tables are a newer Kinfolk's"
 """They serve this one, too, until each process is replaced."""
-SILENT = "does not answer: messages wait"
+NO_MESSAGES = "does not answer: messages wait"
+NO_TOKENS = "does not answer: nobody who has to show a token is served"
+NO_SHARING = "does not answer: each process has its own answers"
 
 
 class Health(msgspec.Struct):
@@ -34,7 +36,7 @@ class Readiness(msgspec.Struct):
     database: str
     migrations: str
     redis: str | msgspec.UnsetType = msgspec.UNSET
-    """Only where there is one. Requests are served without it, too."""
+    """Only where there is one. Where nobody is asked who they are, requests are served without it, too."""
     rabbitmq: str | msgspec.UnsetType = msgspec.UNSET
     """Only where there is one."""
 
@@ -49,12 +51,12 @@ async def health(_request: Request) -> Answer:
 async def ready(request: Request) -> Answer:
     """Can requests be served? The database answers within a second, its tables are not behind, RabbitMQ lets us in.
 
-    Where there is none of it, RabbitMQ is not asked for.
+    So does Redis, if it is where the tokens are. Neither is asked for where there is none.
     """
     (is_usable, database, migrations), redis, rabbitmq = await asyncio.gather(
         _database(request), _redis(request), _rabbitmq(request)
     )
-    is_ready = is_usable and rabbitmq != SILENT
+    is_ready = is_usable and rabbitmq != NO_MESSAGES and redis != NO_TOKENS
     status: Literal["ready", "not ready"] = "ready" if is_ready else "not ready"
     return Answer.of(Readiness(status, database, migrations, redis, rabbitmq), 200 if is_ready else 503)
 
@@ -78,14 +80,16 @@ async def _redis(request: Request) -> str | msgspec.UnsetType:
     shelf = request.cache.shelf
     if shelf is None:
         return msgspec.UNSET
-    return "answers" if await shelf.is_reachable() else "does not answer: each process has its own answers"
+    if await shelf.is_reachable():
+        return "answers"
+    return NO_TOKENS if request.auth.is_required else NO_SHARING
 
 
 async def _rabbitmq(request: Request) -> str | msgspec.UnsetType:
     url = request.app.state.amqp.url
     if url is None:
         return msgspec.UNSET
-    return "answers" if await is_reachable(url, READY_SECONDS) else SILENT
+    return "answers" if await is_reachable(url, READY_SECONDS) else NO_MESSAGES
 
 
 def _what_is_known(error: Exception) -> str:
