@@ -49,7 +49,7 @@ async def health(_request: Request) -> Answer:
 async def ready(request: Request) -> Answer:
     """Can requests be served? The database answers within a second, its tables are not behind, RabbitMQ lets us in.
 
-    Where there is none of it, RabbitMQ is not asked for.
+    RabbitMQ is asked only where `--amqp-url` is given.
     """
     (is_usable, database, migrations), redis, rabbitmq = await asyncio.gather(
         _database(request), _redis(request), _rabbitmq(request)
