@@ -23,7 +23,7 @@ ABOUT = """Registers of citizens in, kinship kept two-way, answers out.
 What holds for all routes:
 - A body may be packed with gzip (`Content-Encoding: gzip`), and answers are packed as `Accept-Encoding` allows.
 - A refusal is `application/problem+json` (RFC 9457); its `type` is an address that says what it means.
-- 429 and 503 say in `Retry-After` how many seconds to wait.
+- A refusal with 429 or 503 says in `Retry-After` how many seconds to wait.
 - Each answer has an `X-Request-ID`, under which the log knows the request."""
 REF = "#/components/schemas/{name}"
 _ID = re.compile(r"\{(\w+):str\}")
