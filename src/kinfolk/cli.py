@@ -201,7 +201,7 @@ def _cache(settings: CacheSettings, secret: str) -> "Cache":
 
 @app.command
 def work(settings: RoleSettings = RoleSettings(), amqp: AmqpSettings = AmqpSettings()) -> int:
-    """Do the jobs that are owed. Any number of these may run."""
+    """Do the jobs in the queue. Any number of these may run."""
     from kinfolk.roles import work
 
     return _run_role("work", work, settings, _amqp(amqp))
@@ -215,7 +215,7 @@ def schedule(
         bool, Parameter(name="--list", negative="", help="Show when each tick is due next, and end.")
     ] = False,
 ) -> int:
-    """Owe the jobs that the clock says. Any number of these may run: each tick is owed once."""
+    """Put jobs into the queue when they are due (cron), each once. Any number of these may run."""
     from kinfolk.roles import next_ticks, schedule
 
     if is_list:
@@ -316,7 +316,7 @@ def new(what: Literal["module"], many: str, /, *, one: str | None = None) -> Non
     Parameters
     ----------
     what
-        A module, which is made after the students.
+        What to make: a module, after the pattern of the students.
     many
         Its name, in the plural: pets.
     one

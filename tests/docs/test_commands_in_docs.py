@@ -24,6 +24,7 @@ NOT_TYPED_PAGES = {
 CONSOLE_PAGES = {
     "docs/how-to/run-it-on-kubernetes.md": "a cluster: tests/deploy/test_kubernetes.py looks at the manifests",
     "docs/how-to/run-it-with-ansible.md": "servers: tests/deploy/check_ansible.py applies the roles",
+    "docs/how-to/keep-account.md": "users at work: tests/modules/audit/test_audit_commands.py asks, proves and cuts",
     "docs/how-to/watch-it.md": "a Prometheus: tests/deploy/test_alerts.py looks at its files",
     "docs/runbook.md": "what only an operator of many has: tests/deploy/test_alerts.py looks at each section",
 }

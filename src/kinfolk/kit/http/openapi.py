@@ -18,6 +18,13 @@ from kinfolk.kit.http.routes import Header, Operation
 from kinfolk.kit.module import Module
 
 HOME = "/api/v1"
+ABOUT = """Registers of citizens in, kinship kept two-way, answers out.
+
+What holds for all routes:
+- A body may be packed with gzip (`Content-Encoding: gzip`), and answers are packed as `Accept-Encoding` allows.
+- A refusal is `application/problem+json` (RFC 9457); its `type` is an address that says what it means.
+- A refusal with 429 or 503 says in `Retry-After` how many seconds to wait.
+- Each answer has an `X-Request-ID`, under which the log knows the request."""
 REF = "#/components/schemas/{name}"
 _ID = re.compile(r"\{(\w+):str\}")
 TOKEN = {
@@ -62,7 +69,7 @@ def document(modules: Sequence[Module], watching: Sequence[HTTPRouteHandler], ru
         "info": {
             "title": "Kinfolk",
             "version": __version__,
-            "description": "Registers of citizens in, kinship kept two-way, answers out.",
+            "description": ABOUT,
         },
         "tags": [
             *({"name": module.name, "description": module.description} for module in modules),

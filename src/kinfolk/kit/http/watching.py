@@ -51,7 +51,7 @@ async def health(_request: Request) -> Answer:
 async def ready(request: Request) -> Answer:
     """Can requests be served? The database answers within a second, its tables are not behind, RabbitMQ lets us in.
 
-    So does Redis, if it is where the tokens are. Neither is asked for where there is none.
+    So does Redis, where it holds the tokens. Neither is asked where it is not set.
     """
     (is_usable, database, migrations), redis, rabbitmq = await asyncio.gather(
         _database(request), _redis(request), _rabbitmq(request)

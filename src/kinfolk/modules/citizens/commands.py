@@ -41,7 +41,7 @@ def generate(
     *,
     seed: Annotated[int | None, Parameter(help="The same seed gives the same register again.", converter=whole)] = None,
     ties: Annotated[
-        int | None, Parameter(help="Exactly so many ties in all, not as many as families have.", converter=whole)
+        int | None, Parameter(help="So many ties in all, instead of those that the families have.", converter=whole)
     ] = None,
 ) -> int:
     """Write an example register to standard output, as one JSON document.

@@ -12,7 +12,7 @@ from kinfolk.kit.settings import ClientSettings, FileSettings, whole
 
 LONGEST_BODY_SHOWN = 200
 
-app = App("messages", help="Look after messages that were parked: parked, replay, drop.")
+app = App("messages", help="Look after parked messages, those that have failed for good: parked, replay, drop.")
 
 Lane = Annotated[str, Parameter(help="The name of the lane.")]
 
