@@ -41,9 +41,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_what_a_module_has_is_found_by_the_names_of_its_files_and_not_loaded(package: Path) -> None:
-    for file, text in {
-        "api": "ROUTES = [1]", "tables": "", "statements": "", "jobs": "JOBS = [2]\nTICKS = [3]", "messages": "LANES = [4]"
-    }.items():  # fmt: skip
+    files = {"api": "ROUTES = [1]", "tables": "", "statements": "", "messages": "LANES = [4]"}
+    for file, text in (files | {"jobs": "JOBS = [2]\nTICKS = [3]"}).items():
         (package / f"{file}.py").write_text(text)
     import_module("planted_module")
     found = module("planted_module", description="Planted.", is_at_root=True)

@@ -84,7 +84,9 @@ class Module:
 def module(package: str, **own: Any) -> Module:
     """A module that has what is in its files, which are not loaded; `own` is what else there is to say of it."""
     files = {file.name for file in iter_modules(sys.modules[package].__path__)}
-    found = {what: f"{package}.{place}" for what, place in _PLACES.items() if place.partition(":")[0] in files}
+    found: dict[str, Any] = {
+        what: f"{package}.{place}" for what, place in _PLACES.items() if place.partition(":")[0] in files
+    }
     return Module(name=package.rpartition(".")[2], **found, **own)
 
 

@@ -54,9 +54,7 @@ class Outside:
         """Is there an address for it?"""
         return self.name in _addresses
 
-    async def get(
-        self, *path: str, query: Mapping[str, str] | None = None, absent: "Problem | None" = None
-    ) -> "Reply":
+    async def get(self, *path: str, query: Mapping[str, str] | None = None, absent: "Problem | None" = None) -> "Reply":
         """As `send`."""
         return await self.send("GET", *path, query=query, absent=absent)
 
