@@ -11,7 +11,7 @@ from kinfolk.kit import outside
 from kinfolk.kit.calls import Reply
 from kinfolk.kit.log import facts
 from kinfolk.kit.outside import Outside, know
-from kinfolk.kit.problems import BadGateway, GatewayTimeout
+from kinfolk.kit.problems import Problem
 
 Behaviour = Callable[["Exchange"], Awaitable[None]]
 GOOD = b'{"hour": 7, "unknown": []}'
@@ -136,13 +136,13 @@ def a_clock(**how: Any) -> Outside:
 
 
 async def ask(
-    *script: Behaviour, method: str = "GET", expects: tuple[int, ...] = (), **how: Any
+    *script: Behaviour, method: str = "GET", absent: Problem | None = None, **how: Any
 ) -> tuple[OutsideService, Reply | Exception, dict[str, Any]]:
     """Call a service that answers so; gives what it heard, what came back, and what the log would say."""
     async with outside_service(*script) as service, outside.connections():
         know(clock=service.url)
         with facts() as told:
             try:
-                return service, await a_clock(**how).send(method, "now", expects=expects), told
-            except (BadGateway, GatewayTimeout) as error:
+                return service, await a_clock(**how).send(method, "now", absent=absent), told
+            except Problem as error:
                 return service, error, told

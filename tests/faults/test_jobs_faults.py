@@ -203,7 +203,7 @@ async def test_one_that_is_stopped_while_it_owes_a_tick_does_not_hold_up_the_oth
         transaction = stuck.transaction()
         await transaction.start()
         assert await schedule.owe(stuck, TICKS[0], due_at) is not None
-        async with Database(url) as db:
+        async with Database(url) as db, asyncio.timeout(60):
             async with db.transaction() as conn:
                 assert await schedule.owe(conn, TICKS[0], due_at) is not None
             async with db.transaction() as conn:

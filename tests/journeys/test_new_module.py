@@ -141,7 +141,7 @@ def test_a_new_module_is_green_at_once(copy: Path) -> None:
         assert not re.search(r"student|timezone(?!=True)|example\.main|\ba otter", text, re.IGNORECASE), path
     made_of = words["src/kinfolk/modules/otter_mice/otter_mice.py"]
     assert "class NoSuchOtterMouse(" in made_of
-    assert "async def list_otter_mice(" in made_of
+    assert "otter_mice.NoSuchOtterMouse" in words["src/kinfolk/modules/otter_mice/api.py"]
     assert "/api/v1/otter_mice/{otter_mouse_id}" in (copy / "openapi.json").read_text()
     assert "no-such-otter-mouse" in (copy / "docs/problems.md").read_text()
     python = [path for path in new if path.endswith(".py")]

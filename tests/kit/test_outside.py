@@ -36,7 +36,7 @@ from kinfolk.kit import outside
 from kinfolk.kit.calls import LONGEST_PAUSE_SECONDS, Reply
 from kinfolk.kit.log import facts
 from kinfolk.kit.outside import know
-from kinfolk.kit.problems import BadGateway, GatewayTimeout
+from kinfolk.kit.problems import BadGateway, GatewayTimeout, NotFound
 
 
 class Hour(Struct):
@@ -90,10 +90,19 @@ async def test_what_is_no_such_document_is_nonsense(body: bytes, content_type: s
     assert reason in told["clock_failure"]
 
 
-async def test_a_status_is_nonsense_unless_it_is_expected() -> None:
-    _, reply, _ = await ask(answer(b"{}", 404), expects=(404,))
+class NoSuchClock(NotFound):
+    """There is no such clock."""
+
+
+async def test_404_is_nonsense_unless_something_may_be_absent() -> None:
+    absent = NoSuchClock()
+    _, reply, told = await ask(answer(b"{}", 404), absent=absent)
+    assert (reply, told.get("clock_failure")) == (absent, None)
+    _, reply, _ = await ask(answer(GOOD), absent=absent)
     assert isinstance(reply, Reply)
-    assert reply.status == 404
+    service, error, told = await ask(answer(b"{}", 410), absent=absent)
+    assert isinstance(error, BadGateway)
+    assert told["clock_failure"] == "status 410"
     service, error, told = await ask(answer(b"{}", 404))
     assert isinstance(error, BadGateway)
     assert told["clock_failure"] == "status 404"

@@ -8,7 +8,7 @@ from tests.outside_service import GOOD, a_clock, answer, ask, outside_service, r
 from kinfolk.kit import outside
 from kinfolk.kit.calls import MOST_REDIRECTS, Reply
 from kinfolk.kit.ending import WrongSetting
-from kinfolk.kit.outside import know
+from kinfolk.kit.outside import is_plain, know
 from kinfolk.kit.problems import BadGateway
 
 
@@ -55,6 +55,11 @@ async def test_a_part_of_the_path_cannot_lead_to_another(part: str) -> None:
         with pytest.raises(ValueError, match="part of a path"):
             await a_clock().get("zones", part)
         assert service.heard == []
+
+
+def test_a_plain_part_is_told_from_others() -> None:
+    parts = ["Port-au-Prince", "GMT+3", "x" * 64, "x" * 65, "", ".", "a.b", "a/b", "Мoscow", "a b", "a\n", "%2e"]
+    assert [part for part in parts if is_plain(part)] == parts[:3]
 
 
 async def test_a_path_is_quoted() -> None:

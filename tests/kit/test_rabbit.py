@@ -1,5 +1,6 @@
 """Where RabbitMQ is, what a header may hold, and news that go out."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from kinfolk.kit.ledger import find_job
 from kinfolk.kit.memory_jobs import jobs_in_memory
 from kinfolk.kit.news import RETRIES, News, use
 from kinfolk.kit.rabbit import Amqp, NoBroker, Properties, declare, sent_on
+from kinfolk.kit.worker import worker
 
 URL = "amqp://me:secret@host:5672/main"
 
@@ -89,6 +91,12 @@ async def db(news_url: str) -> AsyncIterator[Database]:
         yield db
 
 
+@pytest.fixture(autouse=True)
+async def closed() -> AsyncIterator[None]:
+    async with news.connections():
+        yield
+
+
 async def test_news_go_out_after_the_commit(amqp_url: str, db: Database) -> None:
     use(Amqp(amqp_url, {"other": amqp_url}))
     async with channel_to(amqp_url) as channel:
@@ -120,6 +128,22 @@ async def test_news_that_nobody_hears_are_an_accident(amqp_url: str, db: Databas
     async with db.connection() as conn:
         job = await find_job(conn, job_id)
     assert (job.status, job.attempts) == ("failed", 1 + len(RETRIES))
+
+
+async def test_a_worker_closes_what_it_published_through(amqp_url: str, db: Database) -> None:
+    use(Amqp(amqp_url, {"other": amqp_url}))
+    async with channel_to(amqp_url) as channel:
+        await declare(channel, other, ())
+        ending = asyncio.Event()
+        work = asyncio.ensure_future(worker(db, [news.publish_news], 1)(lambda: None, ending))
+        async with db.transaction() as conn:
+            await heard.owe(conn, Echo("heard"))
+        await taken(channel, other.name)
+    connection = (await news._publishers[-1].channel("other", heard.exchange)).connection
+    assert not connection.is_closed
+    ending.set()
+    await work
+    assert connection.is_closed
 
 
 async def test_news_find_a_new_connection_when_the_old_one_is_lost(amqp_url: str, db: Database) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.log import facts
+from kinfolk.kit.problems import NotFound
 from kinfolk.kit.sql import moment, param, sql
 
 towns = Table("towns", MetaData(), Column("town_id", Integer, primary_key=True), Column("name", Text))
@@ -41,6 +42,15 @@ async def test_values_go_by_name_and_constants_by_themselves(conn: Connection) -
     assert await NAMED.fetchval(conn, town_id=3) is None
     assert [tuple(row) for row in await AMONG.fetch(conn, ids=[1, 2, 7])] == [(1, "Кострома"), (2, "Тверь")]
     assert await BETWEEN.fetchval(conn, low=1, high=2) == 2
+
+
+async def test_where_there_is_no_row_the_problem_is_raised(conn: Connection) -> None:
+    absent = NotFound("there is no such town")
+    await ADDED.execute(conn, name="Тверь", town_id=2)
+    assert tuple(await NAMED.fetchrow_or(conn, absent, town_id=2)) == ("Тверь",)
+    with pytest.raises(NotFound) as refused:
+        await NAMED.fetchrow_or(conn, absent, town_id=3)
+    assert refused.value is absent
 
 
 async def test_many_rows_at_once(conn: Connection) -> None:

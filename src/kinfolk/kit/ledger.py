@@ -143,10 +143,7 @@ class Ledger:
 
 async def find_job(conn: Connection, job_id: int, by: str | None = None) -> JobState:
     """A job, or, where `by` is given, one that they owed. Raises NoSuchJob."""
-    row = await JOB.fetchrow(conn, job_id=job_id, by=by)
-    if row is None:
-        raise NoSuchJob(id=job_id)
-    return _state(row)
+    return _state(await JOB.fetchrow_or(conn, NoSuchJob(id=job_id), job_id=job_id, by=by))
 
 
 async def list_jobs(

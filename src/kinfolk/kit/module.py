@@ -1,30 +1,45 @@
-"""The face that a module shows to the product."""
+"""The face that a module shows to the product.
 
+A module is a package, and what it has is found by the names of its files:
+
+    api.py         ROUTES
+    tables.py      its tables
+    statements.py  its statements: nothing else that a role loads imports SQLAlchemy
+    jobs.py        JOBS, and TICKS where the clock owes some
+    messages.py    LANES, the messages that it takes
+"""
+
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from pkgutil import resolve_name
+from pkgutil import iter_modules, resolve_name
 from typing import Any
+
+_PLACES = {
+    "routes": "api:ROUTES",
+    "tables": "tables",
+    "statements": "statements",
+    "jobs": "jobs:JOBS",
+    "ticks": "jobs:TICKS",
+    "lanes": "messages:LANES",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
-    """One domain. It names what it has as `package.module:name`: a command loads what it needs, and no more."""
+    """One domain. What it has is named as `package.file:NAME`: a command loads what it needs, and no more."""
 
     name: str
     description: str
     routes: str | Sequence[Any] = ()
     """Where the list of its routes is, or the list."""
     jobs: str | Sequence[Any] = ()
-    """Where the list of its jobs is, or the list; so with the next two."""
+    """So with jobs, and with the next two."""
     ticks: str | Sequence[Any] = ()
-    """What the clock owes."""
     lanes: str | Sequence[Any] = ()
-    """The messages that it takes."""
     tables: str | None = None
-    """The Python module that defines its tables."""
     statements: str | None = None
-    """The Python module that has its statements: nothing else that a role loads imports SQLAlchemy."""
     renewals: str | Sequence[Any] = ()
     """Statements without parameters, done in a restored database before anybody sees it: what was told under an entity
     tag of these tables must not come back under the same tag."""
@@ -47,7 +62,12 @@ class Module:
         return _found(self.jobs)
 
     def load_ticks(self) -> Sequence[Any]:
-        return _found(self.ticks)
+        """None where its jobs have no ticks."""
+        if not isinstance(self.ticks, str):
+            return self.ticks
+        file, _, name = self.ticks.partition(":")
+        ticks: Sequence[Any] = getattr(import_module(file), name, ())
+        return ticks
 
     def load_lanes(self) -> Sequence[Any]:
         return _found(self.lanes)
@@ -59,6 +79,15 @@ class Module:
         """Let its tables register themselves in the metadata."""
         if self.tables is not None:
             import_module(self.tables)
+
+
+def module(package: str, **own: Any) -> Module:
+    """A module that has what is in its files, which are not loaded; `own` is what else there is to say of it."""
+    files = {file.name for file in iter_modules(sys.modules[package].__path__)}
+    found: dict[str, Any] = {
+        what: f"{package}.{place}" for what, place in _PLACES.items() if place.partition(":")[0] in files
+    }
+    return Module(name=package.rpartition(".")[2], **found, **own)
 
 
 def modules(*packages: str) -> tuple[Module, ...]:

@@ -6,7 +6,8 @@ await added.owe(conn, NewStudent(name))  # a job publishes it after the commit, 
 """
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -81,8 +82,7 @@ class _Publisher:
         """A channel on which that exchange is known to be there. Raises NoBroker, and one of AWAY."""
         async with self._turn:
             if vhost in self._open and self._open[vhost][1].is_closed:
-                link, _, _ = self._open.pop(vhost)
-                await link.__aexit__(None, None, None)
+                await self._close(vhost)
             if vhost not in self._open:
                 link = connected(self._amqp.address(vhost))
                 connection = await link.__aenter__()
@@ -93,6 +93,15 @@ class _Publisher:
                 exchanges.add(exchange)
             return channel
 
+    async def close(self) -> None:
+        async with self._turn:
+            for vhost in list(self._open):
+                await self._close(vhost)
+
+    async def _close(self, vhost: str | None) -> None:
+        link, _, _ = self._open.pop(vhost)
+        await link.__aexit__(None, None, None)
+
 
 _publishers = [_Publisher(Amqp())]
 
@@ -100,3 +109,12 @@ _publishers = [_Publisher(Amqp())]
 def use(amqp: Amqp) -> None:
     """Where this process publishes from now on."""
     _publishers[:] = [_Publisher(amqp)]
+
+
+@asynccontextmanager
+async def connections() -> AsyncIterator[None]:
+    """At the end, close what publishing has left open."""
+    try:
+        yield
+    finally:
+        await _publishers[-1].close()

@@ -1,7 +1,7 @@
 """Calls to outside services: bounded in time and size, tried again where that is harmless, never led elsewhere.
 
     clock = Outside("timezone", limit_seconds=5)
-    reply = await clock.get("timezone", area, city, expects=(404,))
+    reply = await clock.get("timezone", area, city, absent=NoSuchTimezone())
     there = reply.document(Clock)
 
 `know(timezone="https://…")` says where each service is, once a process. Certificates are always verified, and no
@@ -9,6 +9,7 @@ variable of the environment (a proxy, a .netrc) has a say in where a call goes. 
 where there is somebody to call, for its libraries take up 3 MB.
 """
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     import httpx
 
     from kinfolk.kit.calls import Caller, OnRequest, OnResponse, Reply
+    from kinfolk.kit.problems import Problem
+
+_PLAIN = re.compile(r"[A-Za-z0-9_+-]{1,64}")
+
+
+def is_plain(part: str) -> bool:
+    """Up to 64 letters, digits, `_`, `-` and `+`: they cannot lead elsewhere, whoever unquotes or joins the path."""
+    return _PLAIN.fullmatch(part) is not None
 
 
 class Outside:
@@ -45,9 +54,9 @@ class Outside:
         """Is there an address for it?"""
         return self.name in _addresses
 
-    async def get(self, *path: str, query: Mapping[str, str] | None = None, expects: Sequence[int] = ()) -> "Reply":
+    async def get(self, *path: str, query: Mapping[str, str] | None = None, absent: "Problem | None" = None) -> "Reply":
         """As `send`."""
-        return await self.send("GET", *path, query=query, expects=expects)
+        return await self.send("GET", *path, query=query, absent=absent)
 
     async def send(
         self,
@@ -55,16 +64,20 @@ class Outside:
         *path: str,
         query: Mapping[str, str] | None = None,
         document: Any = None,
-        expects: Sequence[int] = (),
+        absent: "Problem | None" = None,
     ) -> "Reply":
         """Call the service, with a `document` as JSON; `path` are the parts below its address.
 
-        Another attempt is made where it does no harm: for idempotent methods, and where nothing has arrived. `expects`
-        are statuses beyond 2xx that mean something to the caller. Raises GatewayTimeout where the service did not
-        answer, BadGateway where it answered nonsense, ValueError for a part that could lead to another path.
+        Another attempt is made where it does no harm: for idempotent methods, and where nothing has arrived. Raises
+        `absent` where the service answers 404, GatewayTimeout where it did not answer, BadGateway where it answered
+        nonsense (404, too, where nothing is said of it), ValueError for a part that could lead to another path.
         """
         address = _addresses[self.name]
-        return await self._caller().send(method, address, *path, query=query, document=document, expects=expects)
+        expects = () if absent is None else (404,)
+        reply = await self._caller().send(method, address, *path, query=query, document=document, expects=expects)
+        if absent is not None and reply.status == 404:
+            raise absent
+        return reply
 
     def _caller(self) -> "Caller":
         from kinfolk.kit.calls import Caller

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from kinfolk.kit.db import Connection
 from kinfolk.kit.log import spent
+from kinfolk.kit.problems import Problem
 
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2020-11-21T15:04:05+00:00"])]
 
@@ -42,6 +43,13 @@ class Statement:
             return await conn.fetchrow(self.text, *self._arguments(values))
         finally:
             spent(perf_counter() - begun)
+
+    async def fetchrow_or(self, conn: Connection, problem: Problem, **values: Any) -> Record:
+        """The first row. Raises `problem` where there is none."""
+        row = await self.fetchrow(conn, **values)
+        if row is None:
+            raise problem
+        return row
 
     async def fetchval(self, conn: Connection, **values: Any) -> Any:
         """The first value of the first row, or None."""

@@ -14,7 +14,7 @@ from pgqueuer.domain.errors import FailingListenerError, RetryRequested
 from pgqueuer.domain.models import Context
 from pgqueuer.domain.models import Job as QueuedJob
 
-from kinfolk.kit import log
+from kinfolk.kit import log, news
 from kinfolk.kit.attempts import Again, Attempts
 from kinfolk.kit.db import NOT_LET_IN, Database
 from kinfolk.kit.jobs import Job
@@ -42,19 +42,20 @@ def worker(db: Database, jobs: Sequence[Job[..., Any]], at_once: int) -> Main:
         job_metrics().expect(job.name for job in jobs)
         pause_seconds = 0.0
         on_ready()
-        while not ending.is_set():
-            try:
-                async with db.apart() as conn:
-                    pause_seconds = 0.0
-                    await _work(conn, Crew(Attempts(db, Ledger()), jobs, at_once), ending)
-            except WENT as error:
-                pause_seconds = min(pause_seconds * 2 or 0.2, LONGEST_PAUSE_SECONDS)
-                reason = f"{type(error).__name__}: {error}"
-                log.write_line(
-                    {"event": "queue_away", "reason": reason, "again_seconds": pause_seconds}, logging.WARNING
-                )
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(ending.wait(), pause_seconds)
+        async with news.connections():
+            while not ending.is_set():
+                try:
+                    async with db.apart() as conn:
+                        pause_seconds = 0.0
+                        await _work(conn, Crew(Attempts(db, Ledger()), jobs, at_once), ending)
+                except WENT as error:
+                    pause_seconds = min(pause_seconds * 2 or 0.2, LONGEST_PAUSE_SECONDS)
+                    reason = f"{type(error).__name__}: {error}"
+                    log.write_line(
+                        {"event": "queue_away", "reason": reason, "again_seconds": pause_seconds}, logging.WARNING
+                    )
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(ending.wait(), pause_seconds)
 
     return main
 

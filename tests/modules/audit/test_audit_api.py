@@ -10,7 +10,7 @@ from tests.known_users import ADDRESS, known_client
 from tests.modules.citizens.registers import a_family, add, listed, refusal
 
 from kinfolk.kit.db import Database
-from kinfolk.modules.jobs.forgetting import forget_old
+from kinfolk.modules.jobs.jobs import forget_old
 
 AUDIT = "/api/v1/audit"
 

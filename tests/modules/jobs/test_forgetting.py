@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kinfolk.kit.db import Database
-from kinfolk.modules.jobs.forgetting import Forgotten, forget_old
+from kinfolk.modules.jobs.jobs import Forgotten, forget_old
 
 DAYS = {"done": 31, "young done": 29, "cancelled": 31, "failed": 364, "old failed": 366, "queued": None}
 

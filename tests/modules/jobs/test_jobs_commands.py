@@ -13,7 +13,7 @@ from tests.scripted_service import Answer, scripted_service
 
 from kinfolk.cli import run
 from kinfolk.kit.db import Database
-from kinfolk.modules.jobs.forgetting import forget_old
+from kinfolk.modules.jobs.jobs import forget_old
 
 
 @pytest.fixture(scope="module")

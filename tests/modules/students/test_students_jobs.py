@@ -10,17 +10,17 @@ import pytest
 from kinfolk.kit import log
 from kinfolk.kit.db import Connection, Database
 from kinfolk.kit.log import Origin
-from kinfolk.modules.students.jobs import MOST_TOUCHED_AT_ONCE, touch, welcome
-from kinfolk.modules.students.students import NewStudent, add_students, remove_student
+from kinfolk.kit.memory_jobs import jobs_in_memory
+from kinfolk.modules.students import students
+from kinfolk.modules.students.jobs import touch, welcome
 
 DAY_OLD = "UPDATE students SET updated_at = now() - interval '1 day'"
 
 
 async def added(db: Database, *names: str) -> list[int]:
     async with db.transaction() as conn:
-        return [
-            student.student_id for student in await add_students(conn, [(NewStudent(name), Origin()) for name in names])
-        ]
+        new = [(students.NewStudent(name), Origin()) for name in names]
+        return [student.student_id for student in await students.add(conn, new)]
 
 
 async def rows(db: Database, query: str, *arguments: Any) -> list[Any]:
@@ -60,7 +60,7 @@ async def test_who_is_not_added_is_not_welcomed(db: Database) -> None:
 
     async def fail() -> None:
         async with db.transaction() as conn:
-            await add_students(conn, [(NewStudent("Anna"), Origin())])
+            await students.add(conn, [(students.NewStudent("Anna"), Origin())])
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -81,7 +81,7 @@ async def test_a_welcome_happens_once(db: Database) -> None:
 
 async def test_every_active_student_is_touched(aged: Connection, db: Database) -> None:
     numbers = await added(db, "Anna", "Vera", "Nina")
-    await remove_student(aged, numbers[1])
+    await students.remove(aged, numbers[1])
     await aged.execute(DAY_OLD)
     async with db.transaction() as conn:
         assert await touch(conn) == []
@@ -94,18 +94,18 @@ async def test_nobody_is_touched_where_nobody_is(aged: Connection, db: Database)
 
 
 async def test_the_rest_is_owed(aged: Connection, db: Database) -> None:
-    numbers = await added(db, *["Anna"] * (MOST_TOUCHED_AT_ONCE + 2))
+    numbers = await added(db, "Anna", "Vera", "Nina", "Olga", "Rita")
     await aged.execute(DAY_OLD)
-    before = await owed(db, "students.touch", "above")
-    async with db.transaction() as conn:
-        assert await touch(conn) == []
-    assert await old(db) == numbers[-2:]
-    last = numbers[MOST_TOUCHED_AT_ONCE - 1]
-    assert await owed(db, "students.touch", "above") == [*before, last]
-    async with db.transaction() as conn:
-        assert await touch(conn, above=last) == []
+    with jobs_in_memory(db) as jobs:
+        async with db.transaction() as conn:
+            assert await touch(conn, at_once=3) == []
+        assert await old(db) == numbers[3:]
+        assert (await owed(db, "students.touch", "above"))[-1] == numbers[2]
+        assert (await owed(db, "students.touch", "at_once"))[-1] == 3
+        owed_before = len(await owed(db, "students.touch", "above"))
+        await jobs.work_all()
     assert await old(db) == []
-    assert await owed(db, "students.touch", "above") == [*before, last]
+    assert len(await owed(db, "students.touch", "above")) == owed_before
 
 
 async def test_who_is_being_changed_is_passed_by(aged: Connection, db: Database) -> None:

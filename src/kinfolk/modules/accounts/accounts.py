@@ -76,9 +76,8 @@ async def add_user(
     conn: Connection, username: str, password_hash: str, role: Role, lifetime: timedelta | None = None
 ) -> User:
     """Add a user, whose password ends after `lifetime`. Raises NameTaken."""
-    row = await ADDED.fetchrow(conn, username=username, password_hash=password_hash, role=role, lifetime=lifetime)
-    if row is None:
-        raise NameTaken
+    values = {"username": username, "password_hash": password_hash, "role": role, "lifetime": lifetime}
+    row = await ADDED.fetchrow_or(conn, NameTaken(), **values)
     await audit.note(conn, "user.added", user_id=row[0], role=role)
     note(user_id=row[0])
     return User(*row)
@@ -97,10 +96,7 @@ async def find_users(conn: Connection, numbers: list[int]) -> list[User | NoSuch
 
 async def find_named(conn: Connection, username: str) -> User:
     """The user of this name, in small letters or capital ones. Raises NoSuchUser."""
-    row = await NAMED.fetchrow(conn, username=username)
-    if row is None:
-        raise NoSuchUser
-    return User(*row)
+    return User(*await NAMED.fetchrow_or(conn, NoSuchUser(), username=username))
 
 
 async def change_user(
@@ -119,10 +115,7 @@ async def change_user(
     """
     admins = await _admins(conn)
     asked = {"role": role, "is_active": is_active, "password_hash": password_hash, "proved_hash": proved_hash}
-    row = await CHANGED.fetchrow(conn, user_id=user_id, **asked)
-    if row is None:
-        raise NoSuchUser(user_id=user_id)
-    user = User(*row)
+    user = User(*await CHANGED.fetchrow_or(conn, NoSuchUser(user_id=user_id), user_id=user_id, **asked))
     if admins == [user_id] and not (user.is_active and user.role == "admin"):
         raise LastAdmin
     await tokens.revoke_all(conn, user_id)
@@ -137,8 +130,7 @@ async def remove_user(conn: Connection, tokens: Tokens, user_id: int) -> None:
     admins = await _admins(conn)
     if admins == [user_id]:
         raise LastAdmin
-    if await REMOVED.fetchval(conn, user_id=user_id) is None:
-        raise NoSuchUser(user_id=user_id)
+    await REMOVED.fetchrow_or(conn, NoSuchUser(user_id=user_id), user_id=user_id)
     await tokens.revoke_all(conn, user_id)
     await audit.note(conn, "user.removed", user_id=user_id)
 

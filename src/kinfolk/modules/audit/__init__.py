@@ -1,10 +1,9 @@
 """Looking at the audit log: over HTTP and on the command line."""
 
-from kinfolk.kit.module import Module
+from kinfolk.kit.module import module
 
-MODULE = Module(
-    name="audit",
+MODULE = module(
+    __name__,
     description="Who did what to whom, and when.",
-    routes="kinfolk.modules.audit.api:ROUTES",
     commands={"audit": "kinfolk.modules.audit.commands:app"},
 )

@@ -1,14 +1,10 @@
 """Citizens: registers in, kinship kept two-way, answers out."""
 
-from kinfolk.kit.module import Module
+from kinfolk.kit.module import module
 
-MODULE = Module(
-    name="citizens",
+MODULE = module(
+    __name__,
     description="Imports of citizens, their corrections, and what can be told from them.",
-    routes="kinfolk.modules.citizens.api:ROUTES",
-    lanes="kinfolk.modules.citizens.messages:LANES",
-    tables="kinfolk.modules.citizens.tables",
-    statements="kinfolk.modules.citizens.statements",
     renewals="kinfolk.modules.citizens.statements:RENEWALS",
     distributed_by={"imports": "import_id", "citizens": "import_id", "ties": "import_id"},
     is_at_root=True,

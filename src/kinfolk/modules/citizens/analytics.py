@@ -14,9 +14,7 @@ async def count_presents(conn: Connection, import_id: int) -> tuple[Edition, dic
 
     One statement, so it needs no snapshot. Raises NoSuchImport.
     """
-    row = await BIRTH_MONTHS_AND_TIES.fetchrow(conn, import_id=import_id)
-    if row is None:
-        raise NoSuchImport(import_id=import_id)
+    row = await BIRTH_MONTHS_AND_TIES.fetchrow_or(conn, NoSuchImport(import_id=import_id), import_id=import_id)
     version, created_at, *arrays = row
     citizen_ids, months, low_ids, high_ids = (array or [] for array in arrays)  # of nothing there is no array
     note(citizens=len(citizen_ids), ties=len(low_ids))

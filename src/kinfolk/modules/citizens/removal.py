@@ -15,9 +15,7 @@ async def remove_import(conn: Connection, import_id: int, check: Callable[[Editi
     `check` sees the last edition and may raise. Raises NoSuchImport. The row of the import goes first: whoever wants
     to change its citizens, or to remove it, waits there and then finds nothing.
     """
-    row = await LAST_EDITION.fetchrow(conn, import_id=import_id)
-    if row is None:
-        raise NoSuchImport(import_id=import_id)
+    row = await LAST_EDITION.fetchrow_or(conn, NoSuchImport(import_id=import_id), import_id=import_id)
     version, created_at, _told = row
     check(Edition(version, created_at))
     for removed in (REMOVED_TIES, REMOVED_CITIZENS, REMOVED_KEY):

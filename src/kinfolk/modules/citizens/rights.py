@@ -86,8 +86,8 @@ async def remove_citizen(conn: Connection, import_id: int, citizen_id: int, chec
         raise await _absent(conn, import_id, citizen_id)
     version, created_at, owner = taken
     ended = await RELATIVES_ENDED.fetch(conn, import_id=import_id, citizen_id=citizen_id)
-    if await REMOVED_CITIZEN.fetchval(conn, import_id=import_id, citizen_id=citizen_id) is None:
-        raise NoSuchCitizen(import_id=import_id, citizen_id=citizen_id)  # somebody else removed them meanwhile
+    gone = NoSuchCitizen(import_id=import_id, citizen_id=citizen_id)  # somebody else removed them meanwhile
+    await REMOVED_CITIZEN.fetchrow_or(conn, gone, import_id=import_id, citizen_id=citizen_id)
     check(Edition(version - 1, created_at))
     # The key stays, or a retry would bring the citizen back.
     await FORGOTTEN_BODY.execute(conn, import_id=import_id, body_sha256=BODY_FORGOTTEN)

@@ -1,13 +1,10 @@
 """Contacts: an address book, kept in the database, in a folder of files or in memory."""
 
-from kinfolk.kit.module import Module
+from kinfolk.kit.module import module
 
-MODULE = Module(
-    name="contacts",
+MODULE = module(
+    __name__,
     description="An address book: entries added, searched, replaced, removed, and exchanged as vCards.",
-    routes="kinfolk.modules.contacts.api:ROUTES",
-    tables="kinfolk.modules.contacts.tables",
-    statements="kinfolk.modules.contacts.statements",
     is_at_root=True,
     slash_below=["/addresses"],
 )

@@ -47,10 +47,7 @@ class SqlStore:
 
     async def find_with_card(self, contact_id: str) -> tuple[Kept, str | None]:
         async with self._db.connection() as conn:
-            row = await WITH_CARD.fetchrow(conn, contact_id=contact_id)
-        if row is None:
-            raise NoSuchContact
-        document, tag, card = row
+            document, tag, card = await WITH_CARD.fetchrow_or(conn, NoSuchContact(), contact_id=contact_id)
         return Kept(document.encode(), tag), card
 
     async def replace(self, contact_id: str, entry: Entry, may: May) -> None:
@@ -109,9 +106,7 @@ async def find_tags(conn: Connection, asked: Sequence[None]) -> list[str]:
 async def take_contact(conn: Connection, contact_id: str, may: May) -> None:
     """Take the book, and look at a contact, which from now on nobody else can change. Raises NoSuchContact."""
     await BOOK_TAKEN.execute(conn, tag=new_tag())
-    tag = await TAG.fetchval(conn, contact_id=contact_id)
-    if tag is None:
-        raise NoSuchContact
+    (tag,) = await TAG.fetchrow_or(conn, NoSuchContact(), contact_id=contact_id)
     may(tag)
 
 

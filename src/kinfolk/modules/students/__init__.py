@@ -1,14 +1,5 @@
 """Students: added, found, renamed and removed."""
 
-from kinfolk.kit.module import Module
+from kinfolk.kit.module import module
 
-MODULE = Module(
-    name="students",
-    description="Students: added, found, renamed and removed.",
-    routes="kinfolk.modules.students.api:ROUTES",
-    tables="kinfolk.modules.students.tables",
-    statements="kinfolk.modules.students.statements",
-    jobs="kinfolk.modules.students.jobs:JOBS",
-    ticks="kinfolk.modules.students.jobs:TICKS",
-    lanes="kinfolk.modules.students.messages:LANES",
-)
+MODULE = module(__name__, description="Students: added, found, renamed and removed.")

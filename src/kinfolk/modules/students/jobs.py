@@ -7,8 +7,6 @@ from kinfolk.kit.log import note
 from kinfolk.kit.schedule import Tick
 from kinfolk.modules.students.statements import NEXT_ACTIVE, TOUCHED, WELCOMED
 
-MOST_TOUCHED_AT_ONCE = 1_000
-
 
 @job(name="students.welcome")
 async def welcome(conn: Connection, *, student_id: int) -> None:
@@ -17,14 +15,11 @@ async def welcome(conn: Connection, *, student_id: int) -> None:
 
 
 @job(name="students.touch")
-async def touch(conn: Connection, *, above: int = 0) -> list[int]:
-    """Touch the next active students and owe the rest, so that nobody is locked for long; returns who cannot be.
-
-    Who is locked is being changed anyway, and is passed by.
-    """
-    numbers = [row[0] for row in await NEXT_ACTIVE.fetch(conn, after=above, limit=MOST_TOUCHED_AT_ONCE)]
-    if len(numbers) == MOST_TOUCHED_AT_ONCE:
-        await touch.later(conn, above=numbers[-1])
+async def touch(conn: Connection, *, above: int = 0, at_once: int = 1_000) -> list[int]:
+    """Touch the next active students, pass by who is locked, and owe the rest; returns who cannot be touched."""
+    numbers = [row[0] for row in await NEXT_ACTIVE.fetch(conn, after=above, limit=at_once)]
+    if len(numbers) == at_once:
+        await touch.later(conn, above=numbers[-1], at_once=at_once)
     failed = await spared(conn, numbers, lambda some: TOUCHED.execute(conn, numbers=some))
     note(touched=len(numbers) - len(failed), failed=len(failed))
     return failed

@@ -3,15 +3,15 @@
 from kinfolk.kit.db import Connection
 from kinfolk.kit.lanes import Lane
 from kinfolk.kit.log import origin
-from kinfolk.modules.students.students import NewStudent, add_students
+from kinfolk.modules.students import students
 
 main = Lane("example.main", exchange="example.exchange")
 
 
-@main.takes(NewStudent)
-async def add_from_message(conn: Connection, message: NewStudent) -> None:
+@main.takes(students.NewStudent)
+async def add_from_message(conn: Connection, message: students.NewStudent) -> None:
     """Add the student that a message tells of."""
-    await add_students(conn, [(message, origin())])
+    await students.add(conn, [(message, origin())])
 
 
 LANES = [main]
