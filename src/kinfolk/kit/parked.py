@@ -1,5 +1,7 @@
 """Parked messages: what waits for people, to be looked at, sent back or dropped."""
 
+import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -30,6 +32,7 @@ from kinfolk.kit.statements import ONE_AT_A_TIME
 
 MOST_SHOWN = 1_000
 BODY_SHOWN_BYTES = 65_536
+GIVEN_BACK_SECONDS = 5.0
 
 _OF_PARKING = ("x-error", "x-problem", "x-attempt", "x-parked-at", "x-origin")
 _WORDS_OF_THE_BROKER = {
@@ -82,8 +85,8 @@ class Parking:
         found: list[ParkedMessage] = []
         for name in sorted(self._lanes) if lane_name is None else [lane_name]:
             if len(found) < limit:
-                async with self._taken(conn, name, limit - len(found)) as (_channel, messages):
-                    found += [_shown(name, message) async for message in messages]
+                async with self._taken(conn, name) as taken:
+                    found += [_shown(name, message) async for message in taken.messages(limit - len(found))]
         return found
 
     async def replay(self, conn: Connection, lane_name: str, message_id: str | None) -> int:
@@ -93,8 +96,8 @@ class Parking:
         Raises NoSuchParkedMessage and CannotBeSentBack.
         """
         replayed = 0
-        async with self._taken(conn, lane_name) as (channel, messages):
-            async for message in messages:
+        async with self._taken(conn, lane_name) as taken:
+            async for message in taken.messages():
                 if message_id not in {None, _id(message)}:
                     continue
                 properties = message.header.properties
@@ -104,8 +107,8 @@ class Parking:
                     raise CannotBeSentBack(id=message_id)
                 headers = own_headers(properties)
                 kept = {name: value for name, value in headers.items() if name not in _OF_PARKING}
-                await publish(channel, message.body, sent_on(properties, kept), lane_name)
-                await channel.basic_ack(_tag(message))
+                await publish(taken.channel, message.body, sent_on(properties, kept), lane_name)
+                await taken.remove(message)
                 replayed += 1
         if message_id is not None and not replayed:
             raise NoSuchParkedMessage(lane=lane_name, id=message_id)
@@ -117,10 +120,10 @@ class Parking:
     async def drop(self, conn: Connection, lane_name: str, message_id: str) -> None:
         """Forget a parked message, or all those of this id. Raises NoSuchParkedMessage."""
         dropped = 0
-        async with self._taken(conn, lane_name) as (channel, messages):
-            async for message in messages:
+        async with self._taken(conn, lane_name) as taken:
+            async for message in taken.messages():
                 if _id(message) == message_id:
-                    await channel.basic_ack(_tag(message))
+                    await taken.remove(message)
                     dropped += 1
         if not dropped:
             raise NoSuchParkedMessage(lane=lane_name, id=message_id)
@@ -128,10 +131,8 @@ class Parking:
         note(lane=lane_name, dropped=dropped)
 
     @asynccontextmanager
-    async def _taken(
-        self, conn: Connection, lane_name: str, limit: int | None = None
-    ) -> AsyncIterator[tuple[Channel, AsyncIterator[Delivered]]]:
-        """The parked messages, one after another; those that are not acknowledged go back to their place in the end."""
+    async def _taken(self, conn: Connection, lane_name: str) -> AsyncIterator["_Taken"]:
+        """The messages that are parked now; those that are not removed are back in their place in the end."""
         lane = self._lanes.get(lane_name)
         if lane is None:
             raise NoSuchLane(lane=lane_name[:255])
@@ -141,25 +142,47 @@ class Parking:
             async with connected(address) as connection:
                 channel = await connection.channel()
                 await declare(channel, lane, self._amqp.delays(lane))
-                yield channel, _messages(channel, lane.parking, limit)
+                taken = _Taken(channel, lane.parking)
+                yield taken
+                await taken.give_back()
         except AWAY as error:
             note(broker=f"{type(error).__name__}: {error}")
             raise BrokerAway from error
 
 
-async def _messages(channel: Channel, queue: str, limit: int | None) -> AsyncIterator[Delivered]:
-    declared = await channel.queue_declare(queue, passive=True)
-    there = declared.message_count or 0  # not one that is parked again meanwhile
-    for _ in range(there if limit is None else min(limit, there)):
-        message = await next_of(channel, queue)
-        if message is None:  # pragma: no cover  # the count is that of a moment ago
-            return
-        yield message
+class _Taken:
+    """The messages of a parking place, held by one who looks at them."""
 
+    def __init__(self, channel: Channel, queue: str) -> None:
+        self.channel = channel
+        self._queue = queue
+        self._there = 0
 
-def _tag(message: Delivered) -> int:
-    tag: int = message.delivery.delivery_tag  # type: ignore[union-attr,assignment]  # what was got has one
-    return tag
+    async def messages(self, limit: int | None = None) -> AsyncIterator[Delivered]:
+        """One after another, in their order."""
+        self._there = await self._count()  # not one that is parked again meanwhile
+        for _ in range(self._there if limit is None else min(limit, self._there)):
+            message = await next_of(self.channel, self._queue)
+            if message is None:  # pragma: no cover  # the count is that of a moment ago
+                return
+            yield message
+
+    async def remove(self, message: Delivered) -> None:
+        tag: int = message.delivery.delivery_tag  # type: ignore[union-attr,assignment]  # what was got has one
+        await self.channel.basic_ack(tag)
+        self._there -= 1
+
+    async def give_back(self) -> None:
+        """Wait until all others are back: the broker takes its time, and the next to look would find nothing."""
+        await self.channel.basic_nack(0, multiple=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GIVEN_BACK_SECONDS):
+                while await self._count() < self._there:  # noqa: ASYNC110  # no event tells
+                    await asyncio.sleep(0.01)
+
+    async def _count(self) -> int:
+        declared = await self.channel.queue_declare(self._queue, passive=True)
+        return declared.message_count or 0
 
 
 def _id(message: Delivered) -> str:
