@@ -51,6 +51,10 @@ class Account:
     def can_run(self, program: Path) -> bool:
         return self._run([program, "--version"]).returncode == 0
 
+    def is_at(self, pid: int, directory: Path) -> bool:
+        """Whether a process, which must be one of this user's, is at work in the directory (Linux)."""
+        return self._run(["test", f"/proc/{pid}/cwd", "-ef", directory]).returncode == 0
+
     def first_closed(self, directory: Path) -> Path | None:
         """The uppermost directory on the way to `directory`, itself included, that this user cannot pass."""
         way = [*reversed(directory.parents), directory]
