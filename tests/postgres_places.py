@@ -33,6 +33,8 @@ SYSTEM = INSTALLED[0] if INSTALLED else Path("/usr/lib/postgresql/15/bin")
 """The programs of the machine's own PostgreSQL, such as Debian's 15."""
 NAMED = Path(os.environ["TEST_PG_BIN"]) if "TEST_PG_BIN" in os.environ else None
 """A folder of programs to test with in place of those that Kinfolk brings."""
+if NAMED:
+    os.environ["PATH"] = f"{NAMED}:{os.environ['PATH']}"  # where Kinfolk finds them for the data that they have made
 
 
 @contextmanager

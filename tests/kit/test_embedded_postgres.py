@@ -219,13 +219,11 @@ def test_data_of_a_major_without_programs_are_not_touched(
     own = version.read_text()
     version.write_text(f"{major}\n")
     before = contents(data_dir / "postgres")
-    with (
-        monkeypatch.context() as bare,
-        pytest.raises(CannotStart, match=rf"(?s)PostgreSQL {major}, .*{said}") as refusal,
-    ):
+    with monkeypatch.context() as bare:
         bare.setattr(postgres_binaries, "SYSTEM", data_dir)  # whatever this machine has installed
         bare.setenv("PATH", "/usr/bin:/bin")
-        EmbeddedPostgres(data_dir).start()
+        with pytest.raises(CannotStart, match=rf"(?s)by PostgreSQL {major}, .*{said}") as refusal:
+            EmbeddedPostgres(data_dir).start()
     assert "Nothing was touched" in str(refusal.value)
     assert contents(data_dir / "postgres") == before
     version.write_text(own)
