@@ -120,8 +120,8 @@ def _folders(named: Path | None) -> Iterator[tuple[Path, str]]:
     for folder in sorted(SYSTEM.glob("*/bin"), key=lambda folder: folder.parent.name, reverse=True):
         yield folder, "system"
     on_path = shutil.which("postgres") or shutil.which("pg_dump")
-    if on_path:
-        yield Path(on_path).resolve().parent, "path"
+    if on_path and not (folder := Path(on_path).resolve().parent).is_relative_to(SYSTEM):
+        yield folder, "path"
 
 
 def _version_in(folder: Path) -> str | None:
