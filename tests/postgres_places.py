@@ -20,7 +20,7 @@ from typing import Any, Self
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.migrate import upgrade
 from kinfolk.kit.postgres_account import Account
-from kinfolk.kit.postgres_binaries import WHEEL
+from kinfolk.kit.postgres_binaries import WHEEL, choose_binaries
 from kinfolk.kit.postgres_cluster import works_in
 
 PR_CAPBSET_DROP, CAP_SYS_PTRACE = 24, 19
@@ -73,8 +73,9 @@ def copy_of_ready(
     return data_dir
 
 
-def fake_programs(folder: Path, last_word: str, version: str = "18.0") -> Path:
-    """Programs that say a version and fail to serve: what another machine might bring."""
+def fake_programs(folder: Path, last_word: str, version: str = "") -> Path:
+    """Programs that say a version, that of ready data if none is given, and fail to serve."""
+    version = version or choose_binaries(None, NAMED).version
     folder.mkdir(mode=0o755)
     (folder / "initdb").touch()
     serve = f'case "$1" in --version) echo "postgres (PostgreSQL) {version}";; *) echo "{last_word}"; exit 1;; esac'

@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 from tests.postgres_places import (
     IS_ROOT,
+    NAMED,
     ORDINARY_ID,
     SYSTEM,
     USERS,
@@ -324,10 +325,9 @@ if IS_ROOT:
             EmbeddedPostgres(data_dir, binaries=programs).start()
         assert mode(data_dir) == 0o711
 
-    def test_a_wheel_under_a_closed_directory_is_copied(
-        directory: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_wheel_under_a_closed_directory_is_copied(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         binaries = choose_binaries(None, None)
+        data_dir = copy_of_ready(directory, binaries=binaries.folder if NAMED else None)
         package = binaries.folder.parents[1]
         closed = directory / "closed"
         closed.mkdir(mode=0o700)
