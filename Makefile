@@ -1,9 +1,9 @@
 # Habits. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check db up migration new-module docs lock bench release deploy-check
+.PHONY: help run test check db up migration new-module docs lock bench release deploy-check postgres-check
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: ## start everything
 	@./run
@@ -42,3 +42,6 @@ release: ## build and check a release, and write its heading into the changelog:
 
 deploy-check: ## what `make test` has no time for: build and start the image, run units under systemd, apply Ansible (root, Debian)
 	@tools/deploy-check
+
+postgres-check: ## what `make test` has no time for: all tests that ask a database, on PostgreSQL 15, 16, 17 and 18
+	@tools/postgres-check

@@ -26,7 +26,7 @@ from kinfolk.kit.migrate import upgrade
 from kinfolk.rules import EVENTS, RULES
 from tests.memory_tokens import MemoryTokens
 from tests.noting_product import NOTES
-from tests.postgres_places import DEBIAN_15
+from tests.postgres_places import NAMED, SYSTEM
 from tests.rabbit_node import VHOSTS, end_rabbit, shared_rabbit
 from tests.redis_server import RedisServer
 from tests.running import Service
@@ -38,8 +38,8 @@ STORIES = {"deploy", "docs", "journeys"}
 """Folders whose tests start processes by the hundred. Coverage of those is not counted, nor of those that a test marked
 `uncounted` starts: it takes a third of their time, and other tests reach all that they reach."""
 COUNTING = "COVERAGE_PROCESS_CONFIG"
-SERVERS: dict[str, Path | None] = {"embedded": None, "debian15": DEBIAN_15}
-NAMED = os.environ.get("TEST_PG_URL")
+SERVERS = {"embedded": NAMED, "system": SYSTEM}
+NAMED_URL = os.environ.get("TEST_PG_URL")
 """A server to test with in place of the embedded one, and a role there that may make databases."""
 
 
@@ -61,8 +61,8 @@ class Servers:
     def _start(self) -> dict[str, str]:
         urls = {}
         for name, binaries in SERVERS.items():
-            if NAMED and name == "embedded":
-                urls[name] = NAMED
+            if NAMED_URL and name == "embedded":
+                urls[name] = NAMED_URL
                 continue
             self.running.append(EmbeddedPostgres(self.folder / name, binaries=binaries))
             with pytest.MonkeyPatch.context() as patched:
@@ -73,6 +73,8 @@ class Servers:
 
     def stop(self) -> None:
         end_rabbit(self.folder)
+        if NAMED_URL:  # which goes on, and is left as it was found
+            asyncio.run(drop_databases(NAMED_URL, self.template))
         for server in self.running:
             server.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -92,6 +94,17 @@ def run_sql(url: str, *statements: str) -> None:
             await conn.close()
 
     asyncio.run(run())
+
+
+async def drop_databases(url: str, template: str) -> None:
+    """A template and those that `make_database` has made."""
+    ours = "SELECT datname FROM pg_database WHERE datname = $1 OR starts_with(datname, $1 || '_')"
+    conn = await asyncpg.connect(url)
+    try:
+        for (name,) in await conn.fetch(ours, template):
+            await conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await conn.close()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -174,11 +187,11 @@ def template(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def make_database(server_urls: dict[str, str], template: str) -> Any:
-    """Makes a migrated database, or an empty one, its name as given and a number; returns its URL."""
+    """Makes a migrated database, or an empty one, its name the template's, that given, and numbers; returns its URL."""
     numbers = count()
 
     def make(name: str, server: str = "embedded", *, is_empty: bool = False) -> str:
-        full_name = f"{name}_{os.getpid()}_{next(numbers)}"
+        full_name = f"{template}_{name}_{os.getpid()}_{next(numbers)}"
         run_sql(server_urls[server], f"CREATE DATABASE {full_name}" + ("" if is_empty else f" TEMPLATE {template}"))
         return renamed(server_urls[server], full_name)
 

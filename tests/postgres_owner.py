@@ -1,6 +1,7 @@
 """A process with an embedded PostgreSQL: `postgres_owner.py DATA_DIR [fork]`, standard library only.
 
-Prints one JSON line when the server runs (or `{"refused": …}`) and stops it when standard input ends. With `fork`, a
+Prints one JSON line when the server runs (or `{"refused": …}`) and stops it when standard input ends; `is_same` says
+whether who asks once more is told of the same server. With `fork`, a
 forked child comes first that calls `stop` itself, prints a line of its own and lives as long as its parent would.
 """
 
@@ -38,7 +39,8 @@ def main() -> None:
         say(forked=os.getpid(), is_ours=was_ours, accidents_of_its_child=accidents)
         sys.stdin.read()
         os._exit(0)
-    say(url=url, pid=postgres.pid, is_ours=postgres.is_ours, uid=os.geteuid())
+    is_same = postgres.start() == url
+    say(url=url, pid=postgres.pid, is_ours=postgres.is_ours, is_same=is_same, uid=os.geteuid())
     sys.stdin.read()
     postgres.stop()
 

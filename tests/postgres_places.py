@@ -1,6 +1,7 @@
 """Directories, copies of a ready cluster and other processes for the tests of the embedded PostgreSQL."""
 
 import atexit
+import ctypes
 import json
 import os
 import shutil
@@ -19,14 +20,21 @@ from typing import Any, Self
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.migrate import upgrade
 from kinfolk.kit.postgres_account import Account
-from kinfolk.kit.postgres_binaries import WHEEL
+from kinfolk.kit.postgres_binaries import WHEEL, choose_binaries
 from kinfolk.kit.postgres_cluster import works_in
 
+PR_CAPBSET_DROP, CAP_SYS_PTRACE = 24, 19
 IS_ROOT = os.geteuid() == 0
 ORDINARY_ID = 65534 if IS_ROOT else os.geteuid()
 USERS = ["root", "ordinary"] if IS_ROOT else ["ordinary"]
 REPOSITORY = Path(__file__).resolve().parent.parent
-DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+INSTALLED = sorted(Path("/usr/lib/postgresql").glob("1[5-8]/bin"))
+SYSTEM = INSTALLED[0] if INSTALLED else Path("/usr/lib/postgresql/15/bin")
+"""The programs of the machine's own PostgreSQL, such as Debian's 15."""
+NAMED = Path(os.environ["TEST_PG_BIN"]) if "TEST_PG_BIN" in os.environ else None
+"""A folder of programs to test with in place of those that Kinfolk brings."""
+if NAMED:
+    os.environ["PATH"] = f"{NAMED}:{os.environ['PATH']}"  # where Kinfolk finds them for the data that they have made
 
 
 @contextmanager
@@ -48,7 +56,7 @@ def ready_data_dir(binaries: Path | None = None, *, is_migrated: bool = False) -
     place = Path(tempfile.mkdtemp(prefix="kin"))
     atexit.register(shutil.rmtree, place)
     place.chmod(0o755)
-    with EmbeddedPostgres(place / "data", binaries=binaries) as postgres, ThreadPoolExecutor(1) as aside:
+    with EmbeddedPostgres(place / "data", binaries=binaries or NAMED) as postgres, ThreadPoolExecutor(1) as aside:
         if is_migrated:
             aside.submit(upgrade, postgres.start()).result()  # Alembic runs a loop of its own
     return place / "data"
@@ -65,8 +73,9 @@ def copy_of_ready(
     return data_dir
 
 
-def fake_programs(folder: Path, last_word: str, version: str = "18.0") -> Path:
-    """Programs that say a version and fail to serve: what another machine might bring."""
+def fake_programs(folder: Path, last_word: str, version: str = "") -> Path:
+    """Programs that say a version, that of ready data if none is given, and fail to serve."""
+    version = version or choose_binaries(None, NAMED).version
     folder.mkdir(mode=0o755)
     (folder / "initdb").touch()
     serve = f'case "$1" in --version) echo "postgres (PostgreSQL) {version}";; *) echo "{last_word}"; exit 1;; esac'
@@ -78,7 +87,7 @@ def fake_programs(folder: Path, last_word: str, version: str = "18.0") -> Path:
 class Owner:
     """Another process with an embedded PostgreSQL, see `postgres_owner.py`; `facts` is what it printed."""
 
-    def __init__(self, data_dir: Path, user: str = USERS[0], *words: str) -> None:
+    def __init__(self, data_dir: Path, user: str = USERS[0], *words: str, **how: Any) -> None:
         is_other = user == "ordinary" and IS_ROOT
         user_id = ORDINARY_ID if is_other else 0
         environment = os.environ | {"PYTHONPATH": _packages_for(user_id)}
@@ -91,6 +100,7 @@ class Owner:
             env=environment,
             cwd="/",
             **({"user": ORDINARY_ID, "group": ORDINARY_ID, "extra_groups": []} if is_other else {}),
+            **how,
         )
 
     def next_facts(self) -> dict[str, Any]:
@@ -108,6 +118,11 @@ class Owner:
         self.process.wait()
         self.process.stdin.close()
         self.process.stdout.close()
+
+
+def contained() -> None:
+    """Between fork and exec: what follows is root as containers have it, who may not look at others' processes."""
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE)
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:

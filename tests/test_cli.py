@@ -9,6 +9,7 @@ import pytest
 
 from kinfolk import __version__
 from kinfolk.cli import main_db, run
+from tests.postgres_places import REPOSITORY
 from tests.running import kinfolk
 
 NO_SERVER = "postgresql://127.0.0.1/kin"
@@ -59,6 +60,14 @@ def test_an_unknown_word_is_wrong_usage() -> None:
     done = kinfolk("upp")
     assert (done.returncode, done.stdout) == (2, "")
     assert '"upp"' in done.stderr
+
+
+def test_ctrl_c_while_it_is_being_loaded_is_a_word(tmp_path: Path) -> None:
+    (tmp_path / "cyclopts.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    )
+    done = kinfolk("--version", PYTHONPATH=f"{tmp_path}:{REPOSITORY / 'src'}")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_kinfolk_db_is_the_same_as_kinfolk_with_db(

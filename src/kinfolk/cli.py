@@ -3,7 +3,6 @@
 import os
 import socket
 import sys
-from collections.abc import Callable
 from functools import partial
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -54,11 +53,7 @@ app = App(
 @app.command
 def up(settings: ServingSettings = ServingSettings()) -> int:
     """Start everything: the database, its migrations, the API and its pages, and the roles beside it."""
-    check_redis_url(settings.cache)
-    with database_url(settings.database, settings.process.user) as (url, mend):
-        _load_statements(upgraded_url=url)
-        _provide_admin(url, settings.web)
-        return _serve("up", url, mend, settings)
+    return _serve("up", settings)
 
 
 def _load_statements(upgraded_url: str | None = None) -> None:
@@ -81,11 +76,38 @@ def _load_statements(upgraded_url: str | None = None) -> None:
 @app.command
 def api(settings: ServingSettings = ServingSettings()) -> int:
     """Answer HTTP. The tables must be there: `kinfolk db upgrade head`."""
+    return _serve("api", settings)
+
+
+def _taken(settings: ServingSettings) -> "Amqp":
+    """Take what can be taken before there is a database, so that none is started or migrated for a wrong setting.
+
+    Returns where RabbitMQ is. Raises Ended.
+    """
+    from kinfolk.kit import telemetry
+    from kinfolk.kit.errand import run_aside
+    from kinfolk.kit.outside import know
+
     check_redis_url(settings.cache)
-    with database_url(settings.database, settings.process.user) as (url, mend):
-        _load_statements()
-        _provide_admin(url, settings.web)
-        return _serve("api", url, mend, settings)
+    know(timezone=settings.outside.timezone_url)
+    telemetry.use(settings.telemetry)
+    run_aside(partial(_try_out, settings))
+    return _amqp(settings.amqp)
+
+
+def _try_out(settings: ServingSettings) -> None:
+    """What is done late in a start, as another user perhaps, done first in a child for what it raises: Ended."""
+    from kinfolk.kit import log
+    from kinfolk.kit.user import become
+
+    store, user = settings.contacts.contacts_store, settings.process.user
+    if store != "sql":  # of which nothing can be wrong, and loading it takes long
+        from kinfolk.modules.contacts.stores import choose
+    if user is not None:
+        become(user)
+    log.start(settings.logs, in_thread=False)
+    if store != "sql":
+        choose(store, settings.web.workers)
 
 
 def _provide_admin(url: str, settings: WebSettings) -> None:
@@ -97,18 +119,22 @@ def _provide_admin(url: str, settings: WebSettings) -> None:
         run_aside(partial(make_first_admin, url))
 
 
-def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSettings) -> int:
-    from kinfolk.kit import log, metrics, telemetry
+def _serve(role: str, settings: ServingSettings) -> int:
+    from kinfolk.kit import log, metrics
     from kinfolk.kit.listening import is_here_only, listening, place_of
-    from kinfolk.kit.outside import know
     from kinfolk.kit.process import Child, Supervisor
     from kinfolk.kit.role import role as beside
     from kinfolk.kit.user import become
 
     database, web, process, logs = settings.database, settings.web, settings.process, settings.logs
-    know(timezone=settings.outside.timezone_url)
-    telemetry.use(settings.telemetry)
-    with listening(web) as bound, metrics.shared_folder() as folder:
+    amqp = _taken(settings)
+    with (
+        listening(web) as bound,
+        database_url(database, process.user) as (url, mend),
+        metrics.shared_folder() as folder,
+    ):
+        _load_statements(url if role == "up" else None)
+        _provide_admin(url, web)
         from kinfolk.app import MODULES
         from kinfolk.kit.db import Database
         from kinfolk.kit.http.application import application
@@ -125,7 +151,6 @@ def _serve(role: str, url: str, mend: Callable[[], None], settings: ServingSetti
         calls, taken = new_line()
         asked, heard = new_line()
         answers = _cache(settings.cache, url)
-        amqp = _amqp(settings.amqp)
         use(amqp)
         auth = _auth(db, asked, url, settings)
         is_path = bound.family == socket.AF_UNIX

@@ -32,7 +32,7 @@ ln -sf "$1"/bin/* "$venv/bin/"
 rm -f "$venv/bin/kinfolk"
 cat >"$venv/bin/kinfolk" <<END
 #!$venv/bin/python
-from kinfolk.cli import main
+from kinfolk.__main__ import main
 if __name__ == "__main__":
     main()
 END

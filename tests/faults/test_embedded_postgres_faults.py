@@ -14,8 +14,10 @@ import asyncpg
 import psutil
 import pytest
 from tests.postgres_places import (
+    IS_ROOT,
     USERS,
     Owner,
+    contained,
     copy_of_ready,
     eventually,
     fake_programs,
@@ -274,3 +276,20 @@ def test_a_forked_child_neither_stops_the_server_nor_keeps_the_lock(data_dir: Pa
 def test_nobody_is_asked_to_end_where_no_cluster_is(data_dir: Path) -> None:
     end_leftovers(data_dir / "no-such-cluster", 0)
     assert is_alive(os.getpid())
+
+
+if IS_ROOT:
+
+    def test_root_in_a_container_knows_its_server(data_dir: Path) -> None:
+        """Who took the own server for dead would start a second one on the same data."""
+        orphan = serve_without_a_lock(data_dir)
+        with Owner(data_dir, "root", preexec_fn=contained) as first:
+            assert orphan.wait(60) == 0
+            own = first.next_facts()
+            assert (own["is_ours"], own["is_same"]) == (True, True)
+            with Owner(data_dir, "root", preexec_fn=contained) as second:
+                joined = second.next_facts()
+                assert (joined["is_ours"], joined["is_same"], joined["pid"]) == (False, True, own["pid"])
+                assert second.end() == 0
+            assert is_alive(own["pid"])
+            assert first.end() == 0

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 CHECKOUT = Path(__file__).parents[2]
 SCRIPTS = ["run", "test", ".ci/run", "tools/check", "tools/lock", "tools/test-servers"]
-SCRIPTS += ["tools/release", "tools/deploy-check"]
+SCRIPTS += ["tools/release", "tools/deploy-check", "tools/postgres-check"]
 LOCKS = ["requirements.txt", "requirements-dev.txt", "requirements-extras.txt"]
 
 

@@ -20,7 +20,7 @@ import pytest
 import zstandard
 from pamqp.commands import Basic
 from tests.modules.citizens.registers import a_citizen
-from tests.postgres_places import DEBIAN_15
+from tests.postgres_places import SYSTEM
 from tests.rabbit_client import channel_to
 from tests.redis_server import RedisServer
 from tests.running import Service
@@ -55,7 +55,7 @@ def watched(
 ) -> Iterator[Watched]:
     config = request.config
     folder = Path(config.workerinput["folder"]) if hasattr(config, "workerinput") else config.servers.folder  # type: ignore[attr-defined]
-    pg_url = make_database("no_trace", "debian15")
+    pg_url = make_database("no_trace", "system")
     words = ("--auth", "required", "--workers", "2", "--log-level", "debug", "--pg-url", pg_url)
     with redis_server.client as redis:
         redis.flushall()  # what other tests have put there is packed as they like
@@ -64,7 +64,7 @@ def watched(
         assert password, "the first administrator's password is shown once"
         with httpx.Client(base_url=service.url, timeout=60) as client:
             client.headers["authorization"] = f"Bearer {logged_in(client, 'admin', password[1])}"
-            yield Watched(service, pg_url, amqp_url, redis_server, folder / "debian15/postgres.log", client)
+            yield Watched(service, pg_url, amqp_url, redis_server, folder / "system/postgres.log", client)
 
 
 def logged_in(client: httpx.Client, name: str, password: str) -> str:
@@ -271,7 +271,7 @@ def test_nothing_is_left_of_a_citizen_who_was_removed(watched: Watched) -> None:
 
 def dumped(url: str) -> str:
     """The whole database as text."""
-    return subprocess.run([DEBIAN_15 / "pg_dump", url], capture_output=True, check=True).stdout.decode()
+    return subprocess.run([SYSTEM / "pg_dump", url], capture_output=True, check=True).stdout.decode()
 
 
 def shelved(redis: RedisServer) -> bytes:

@@ -21,7 +21,7 @@ import pytest
 import time_machine
 from tests.conftest import run_sql
 from tests.kit.test_migrate import REVISIONS, aged
-from tests.postgres_places import IS_ROOT, copy_of_ready, open_directory
+from tests.postgres_places import IS_ROOT, NAMED, copy_of_ready, open_directory
 from tests.redis_server import RedisServer
 from tests.running import Service, kinfolk
 
@@ -75,7 +75,7 @@ def test_a_sound_installation_is_called_sound(embedded: EmbeddedPostgres, servic
     assert not [line for line in lines if line.startswith("wrong")]
     assert f"ok     the tables are at revision {REVISIONS[-1]}" in lines
     assert "ok     what was answered is on the disk" in lines
-    version = machine.choose_binaries(None, None).version
+    version = machine.choose_binaries(None, NAMED).version
     assert any(line.startswith(f"ok     PostgreSQL {version}, database ") for line in lines), version
     assert f"ok     port {service.port} is taken by Kinfolk" in lines
     assert f"ok     {service.url} is ready: database answers, migrations at head" in lines

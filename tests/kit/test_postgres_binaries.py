@@ -33,17 +33,17 @@ def test_without_the_wheel_the_system_and_then_the_path_are_searched(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_binaries, "WHEEL", "no_such_wheel")
-    monkeypatch.setattr(postgres_binaries, "SYSTEM", directory)
+    monkeypatch.setattr(postgres_binaries, "SYSTEM", directory / "system")
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(CannotStart, match=r"(?s)15 to 18 was found. Here: none.*apt-get install"):
         choose_binaries(None, None)
     monkeypatch.setenv("PATH", str(fake_programs(directory / "bin", "no", "15.2")))
     assert choose_binaries(None, None).version == "15.2"
-    (directory / "17").mkdir()
-    fake_programs(directory / "17" / "bin", "no", "17rc1")
+    (directory / "system" / "17").mkdir(parents=True)
+    fake_programs(directory / "system" / "17" / "bin", "no", "17rc1")
     assert choose_binaries(None, None).major == 17
     fake_programs(directory / "old", "no", "9.6")
-    (directory / "17" / "bin" / "postgres").write_text("#!/bin/sh\nexit 1\n")
+    (directory / "system" / "17" / "bin" / "postgres").write_text("#!/bin/sh\nexit 1\n")
     assert choose_binaries(None, directory / "old").major == 15
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(CannotStart, match=f"Here: 9.6 in {directory}/old"):

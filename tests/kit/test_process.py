@@ -196,7 +196,7 @@ def test_a_path_that_takes_no_socket_is_missing(tmp_path: Path) -> None:
 def test_a_taken_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = kinfolk("api", "--pg-url", NO_SERVER, "--api-port", str(port))
+        done = kinfolk("up", "--pg-url", NO_SERVER, "--api-port", str(port))
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == (
         f"cannot listen on 127.0.0.1 port {port}: Address already in use; --api-port takes another one "
@@ -247,7 +247,7 @@ def test_users_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_broken_log_configuration_is_named(tmp_path: Path) -> None:
     config = tmp_path / "log.yaml"
     config.write_text("version: 1\nhandlers: {file: {class: logging.FileHandler, filename: /dev/full/none}}\n")
-    done = kinfolk("api", "--pg-url", NO_SERVER, "--api-port", "0", "--log-config", str(config))
+    done = kinfolk("up", "--pg-url", NO_SERVER, "--api-port", "0", "--log-config", str(config))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith(f"--log-config {config}: ")
     assert "Not a directory" in done.stderr

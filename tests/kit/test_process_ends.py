@@ -117,7 +117,7 @@ def test_a_killed_parent_leaves_no_process_behind(tmp_path: Path) -> None:
 
 
 SUPERVISED = """
-import os, pathlib, signal, sys
+import os, pathlib, signal, sys, time
 from kinfolk.kit import log, process
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 from kinfolk.kit.ending import Missing, WrongSetting
@@ -146,6 +146,15 @@ def settles(ready):
     ready()
     signal.pause()
 
+def is_late(ready):
+    told = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+    os.kill(os.getppid(), signal.SIGTERM)
+    while not told:
+        time.sleep(0.01)
+    ready()
+    time.sleep(0.5)
+
 def announce():
     print("announced", flush=True)
     if len(sys.argv) > 2:
@@ -156,6 +165,8 @@ if sys.argv[1] == "lost_log":
     lost_log = settles
 
 children = [process.Child("good", settles), process.Child("bad", globals()[sys.argv[1]])]
+if sys.argv[1] == "is_late":
+    del children[0]
 sys.exit(process.Supervisor("kin", children, logs, 1).run(announce, lambda: print("ending", flush=True)))
 """
 
@@ -195,6 +206,12 @@ def test_a_child_that_cannot_start_ends_it_all_and_says_why(child: str, code: in
 def test_a_child_that_ends_later_is_started_again() -> None:
     done = supervised("returns", "self")
     assert (done.returncode, done.stdout) == (0, "announced\nending\n")
+
+
+def test_who_is_told_to_end_before_all_serve_never_says_ready() -> None:
+    """What it would say is where it listens, and there it listens no more."""
+    done = supervised("is_late")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ending\n", "")
 
 
 @pytest.mark.parametrize("is_killed", [False, True])

@@ -12,7 +12,7 @@ from typing import IO, Any, TypeVar
 
 from kinfolk.kit import audit, migrate, revision
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
-from kinfolk.kit.ending import FAILED, Ended, WrongSetting
+from kinfolk.kit.ending import FAILED, Ended, Missing, WrongSetting
 from kinfolk.kit.postgres_binaries import choose_programs
 from kinfolk.kit.postgres_programs import Programs
 from kinfolk.kit.statement import Statement
@@ -160,7 +160,15 @@ def revision_in(file: Path, programs: Programs) -> str:
     """The revision that a backup was made at."""
     if not os.access(file, os.R_OK):
         raise WrongSetting(f"{file} cannot be read")
-    said = programs.run("pg_restore", "--data-only", "--table=alembic_version", "--file=-", str(file)).decode()
+    try:
+        said = programs.run("pg_restore", "--data-only", "--table=alembic_version", "--file=-", str(file)).decode()
+    except Ended as end:
+        if "unsupported version" not in str(end):
+            raise
+        raise Missing(
+            f"{file} was written by a newer PostgreSQL's programs than those in {programs.folder}, which cannot read"
+            " it. Name the folder of newer ones with --pg-bin."
+        ) from None
     _, is_there, rows = said.partition("COPY public.alembic_version (version_num) FROM stdin;\n")
     found = rows.partition("\n")[0]
     if not is_there or found == "\\.":

@@ -116,8 +116,8 @@ class EmbeddedPostgres:
 
     @property
     def is_running(self) -> bool:
-        if self._server is not None and self._server.poll() is not None:
-            return False
+        if self._server is not None:
+            return self._server.poll() is None
         return self._address is not None and works_in(self.cluster, self._address.pid)
 
     @property

@@ -51,6 +51,10 @@ class Account:
     def can_run(self, program: Path) -> bool:
         return self._run([program, "--version"]).returncode == 0
 
+    def sees_one(self, path: Path, other: Path) -> bool:
+        """Whether this user can see both, and they are the same."""
+        return self._run(["test", path, "-ef", other]).returncode == 0
+
     def first_closed(self, directory: Path) -> Path | None:
         """The uppermost directory on the way to `directory`, itself included, that this user cannot pass."""
         way = [*reversed(directory.parents), directory]
@@ -84,9 +88,9 @@ def server_account(cluster: Path, user_id: int, stand_ins: Sequence[str] = STAND
     PostgreSQL refuses to run as root. Raises CannotStart where root has no stand-in.
     """
     if user_id != 0:
-        return _account_of(user_id, os.getegid())
+        return account_of(user_id, os.getegid())
     if cluster.exists() and (owner := cluster.stat()).st_uid != 0:
-        return _account_of(owner.st_uid, owner.st_gid)
+        return account_of(owner.st_uid, owner.st_gid)
     for name in stand_ins:
         try:
             user = pwd.getpwnam(name)
@@ -103,7 +107,8 @@ def last_words(said: str, most: int = 1_500) -> str:
     return said.strip()[-most:] or "(it said nothing)"
 
 
-def _account_of(user_id: int, group_id: int) -> Account:
+def account_of(user_id: int, group_id: int) -> Account:
+    """The account of a user who need not have a name."""
     try:
         name = pwd.getpwuid(user_id).pw_name
     except KeyError:  # a container may run as a number without a name

@@ -80,17 +80,19 @@ def reachable_folder(binaries: Binaries, account: Account, data_dir: Path) -> Pa
 def choose_programs(server_major: int, named: Path | None, *, is_newest: bool = False) -> Path:
     """The folder of `pg_dump`, `pg_restore` and `psql` for a server: of its own major version, else of a newer one.
 
-    Or the newest, which reads what any other has written. `named` comes first, if it fits. Raises Missing.
+    `named` comes first, if it fits. Or the newest of all, which reads what any other has written. Raises Missing.
     """
     found = []
-    for folder, origin in _folders(named):
+    for folder, _ in _folders(named):
         version = _version_of(folder / "pg_dump")
         if version is not None and all((folder / program).exists() for program in ("pg_restore", "psql")):
-            found.append((origin != "named", _major(version), folder))
-    fitting = [programs for programs in found if programs[1] >= server_major]
+            found.append((_major(version), folder))
+    fitting = [(major, folder) for major, folder in found if major >= server_major]
+    if fitting and is_newest:
+        return max(fitting, key=lambda programs: programs[0])[1]
     if fitting:
-        return min(fitting, key=lambda programs: (programs[0], programs[1] * (-1 if is_newest else 1)))[2]
-    here = ", ".join(f"{major} in {folder}" for _, major, folder in found) or "none"
+        return min(fitting, key=lambda programs: (programs[1] != named, programs[0]))[1]
+    here = ", ".join(f"{major} in {folder}" for major, folder in found) or "none"
     raise Missing(
         f"pg_dump, pg_restore and psql of PostgreSQL {server_major} or newer were not found. Here: {here}."
         f" Install them, for instance:\n  apt-get install postgresql-client-{server_major}\n"
@@ -118,8 +120,8 @@ def _folders(named: Path | None) -> Iterator[tuple[Path, str]]:
     for folder in sorted(SYSTEM.glob("*/bin"), key=lambda folder: folder.parent.name, reverse=True):
         yield folder, "system"
     on_path = shutil.which("postgres") or shutil.which("pg_dump")
-    if on_path:
-        yield Path(on_path).resolve().parent, "path"
+    if on_path and not (folder := Path(on_path).resolve().parent).is_relative_to(SYSTEM):
+        yield folder, "path"
 
 
 def _version_in(folder: Path) -> str | None:

@@ -111,11 +111,12 @@ class Supervisor:
             code = self._bury() or code
             if self._ending_at is None and self._told_at is None:
                 code = code or _mended(mend)
-            if not self._is_announced and all(child.is_ready for child in self._servers):
+            is_ending = self._ending_at is not None or self._told_at is not None or code != OK
+            if not self._is_announced and not is_ending and all(child.is_ready for child in self._servers):
                 self._is_announced = True
                 on_ready()
                 systemd.notify("READY=1")
-            if self._ending_at is None and (self._told_at is not None or code):
+            if self._ending_at is None and is_ending:
                 self._ending_at = monotonic() + self._grace_seconds + KILL_MARGIN_SECONDS
                 systemd.notify("STOPPING=1")
                 on_ending()

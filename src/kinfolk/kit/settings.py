@@ -194,6 +194,7 @@ class ClientSettings:
 class ServingSettings:
     """What every role that answers HTTP takes."""
 
+    file: FileSettings = field(default_factory=FileSettings)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     web: WebSettings = field(default_factory=WebSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
@@ -203,7 +204,6 @@ class ServingSettings:
     process: ProcessSettings = field(default_factory=ProcessSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     logs: LogSettings = field(default_factory=LogSettings)
-    file: FileSettings = field(default_factory=FileSettings)
 
 
 @Parameter(name="*")
@@ -221,20 +221,10 @@ class RoleSettings:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class EverySetting:
+class EverySetting(ServingSettings):
     """In the order in which they are shown."""
 
-    file: FileSettings = field(default_factory=FileSettings)
-    database: DatabaseSettings = field(default_factory=DatabaseSettings)
-    web: WebSettings = field(default_factory=WebSettings)
-    cache: CacheSettings = field(default_factory=CacheSettings)
-    amqp: AmqpSettings = field(default_factory=AmqpSettings)
-    outside: OutsideSettings = field(default_factory=OutsideSettings)
-    contacts: ContactsSettings = field(default_factory=ContactsSettings)
-    process: ProcessSettings = field(default_factory=ProcessSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
-    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
-    logs: LogSettings = field(default_factory=LogSettings)
     client: ClientSettings = field(default_factory=ClientSettings)
 
 

@@ -71,8 +71,9 @@ def test_a_folder_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         choose("fs:~nobody-at-all/book")
 
 
-def test_a_service_does_not_start_with_a_wrong_one(pg_url: str) -> None:
-    ended = kinfolk("api", "--api-port", "0", "--pg-url", pg_url, "--contacts-store", "memory", "--workers", "2")
+def test_a_service_does_not_start_with_a_wrong_one_and_asks_no_database_before() -> None:
+    where = ("--api-port", "0", "--pg-url", "postgresql://127.0.0.1:1/none")
+    ended = kinfolk("up", *where, "--contacts-store", "memory", "--workers", "2")
     assert ended.returncode == 2
     assert "--workers 1" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr

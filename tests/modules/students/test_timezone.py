@@ -127,7 +127,7 @@ async def test_a_place_has_two_parts(client: httpx.AsyncClient, asked: str, plac
 
 
 def test_a_wrong_address_stops_the_program() -> None:
-    done = kinfolk("api", "--pg-url", "postgresql://127.0.0.1:1/none", "--timezone-url", "clock.example:secret")
+    done = kinfolk("up", "--pg-url", "postgresql://127.0.0.1:1/none", "--timezone-url", "clock.example:secret")
     assert done.returncode == 2
     assert "--timezone-url must look like https://host/path" in done.stderr
     assert "secret" not in done.stderr
