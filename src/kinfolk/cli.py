@@ -87,8 +87,10 @@ def _taken(settings: ServingSettings) -> "Amqp":
     from kinfolk.kit import telemetry
     from kinfolk.kit.errand import run_aside
     from kinfolk.kit.outside import know
+    from kinfolk.kit.proxies import Proxies
 
     check_redis_url(settings.cache)
+    Proxies(settings.web.trusted_proxies)
     know(timezone=settings.outside.timezone_url)
     telemetry.use(settings.telemetry)
     run_aside(partial(_try_out, settings))

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from tests.faults.test_citizens_faults import kill_a_backend, until
+from tests.faults.test_citizens_faults import kill_a_backend
 from tests.modules.citizens.registers import a_citizen
 from tests.postgres_places import copy_of_ready, open_directory
 from tests.running import Service
+from tests.waiting import wait_until
 
 from kinfolk.kit.embedded_postgres import EmbeddedPostgres
 
@@ -69,12 +70,12 @@ async def test_postgresql_crashes_while_many_correct() -> None:
             with correcting(service.url, import_ids) as clients:
                 for _ in range(2):
                     goal = sum(len(client.versions) for client in clients) + 60
-                    until(lambda goal=goal: sum(len(client.versions) for client in clients) >= goal)
+                    wait_until(lambda goal=goal: sum(len(client.versions) for client in clients) >= goal)
                     await kill_a_backend(pg_url)
                     refused = sum(len(client.refused) for client in clients)
-                    until(lambda refused=refused: sum(len(client.refused) for client in clients) > refused)
+                    wait_until(lambda refused=refused: sum(len(client.refused) for client in clients) > refused)
                 goal = sum(len(client.versions) for client in clients) + 60
-                until(lambda: sum(len(client.versions) for client in clients) >= goal)
+                wait_until(lambda: sum(len(client.versions) for client in clients) >= goal)
             for number, each in enumerate(clients):
                 with httpx.Client(base_url=service.url, trust_env=False) as client:
                     listed = client.get(each.place.rpartition("/")[0])

@@ -253,6 +253,12 @@ def test_a_broken_log_configuration_is_named(tmp_path: Path) -> None:
     assert "Not a directory" in done.stderr
 
 
+def test_a_proxy_that_has_no_address_is_named_before_a_database_is_asked() -> None:
+    done = kinfolk("up", "--pg-url", NO_SERVER, "--api-port", "0", "--trusted-proxies", "nginx")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("--trusted-proxies must look like ")
+
+
 def test_an_embedded_server_of_another_process_may_be_used_by_any_user() -> None:
     with open_directory() as folder, EmbeddedPostgres(copy_of_ready(folder)) as postgres:
         me = pwd.getpwuid(os.geteuid()).pw_name
