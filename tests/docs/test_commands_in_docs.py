@@ -26,6 +26,7 @@ CONSOLE_PAGES = {
     "docs/how-to/run-it-with-ansible.md": "servers: tests/deploy/check_ansible.py applies the roles",
     "docs/how-to/keep-account.md": "users at work: tests/modules/audit/test_audit_commands.py asks, proves and cuts",
     "docs/how-to/watch-it.md": "a Prometheus: tests/deploy/test_alerts.py looks at its files",
+    "docs/how-to/use-your-own-postgresql.md": "a server to run all tests on: .github/workflows/checks.yaml does so",
     "docs/runbook.md": "what only an operator of many has: tests/deploy/test_alerts.py looks at each section",
 }
 FIRST_PAGES = {"README.md"}

@@ -80,9 +80,8 @@ async def _redis(request: Request) -> str | msgspec.UnsetType:
     shelf = request.cache.shelf
     if shelf is None:
         return msgspec.UNSET
-    if await shelf.is_reachable():
-        return "answers"
-    return NO_TOKENS if request.auth.is_required else NO_SHARING
+    without = NO_TOKENS if request.auth.is_required else NO_SHARING
+    return "answers" if await shelf.is_reachable() else without
 
 
 async def _rabbitmq(request: Request) -> str | msgspec.UnsetType:
