@@ -17,16 +17,18 @@ import msgspec
 from bench import contacts, flows, growth, large_documents, report
 from bench.chart import as_svg
 from bench.client import Connection, ask_together
-from bench.layers import PATH, REQUESTS_A_BATCH
+from bench.layers import PATH, REQUESTS_A_BATCH, compared
 from bench.limits import Bare, Disk
 from bench.operations import CLIENTS, OTHER, OURS, Experiment, Scene, Service, experiments
-from bench.processes import Memory, family, pss_megabytes
+from bench.processes import Memory, cpu_seconds, family, pss_megabytes
 from bench.report import Megabytes, Result
-from bench.rounds import Contender, alternate
+from bench.rounds import SETTLE_SECONDS, WARM_UP_ROUNDS, alternate
 from bench.servers import kinfolk_api, layer_server, nginx, postgres
 from kinfolk.modules.citizens.register import read_register
 
 SEED = 1
+ROUNDS_OVER_HTTP = 3
+"""Of layers, for each round of others: a round takes a tenth of a second, and is unsteady."""
 PAGE = report.REPOSITORY / "docs/performance.md"
 
 
@@ -162,16 +164,22 @@ def _layers_in_process(folder: Path, rounds: int) -> dict[str, float]:
 
 def _layers_over_http(folder: Path, rounds: int) -> dict[str, float]:
     _say("layers over HTTP")
+    taken: dict[str, list[float]] = {"bare": [], "whole": []}
     with ExitStack() as stack:
-        contenders, pids = [], {}
-        for form in ("bare", "whole"):
-            url, pids[form] = stack.enter_context(layer_server(form, folder / f"{form}.log"))
+        servers = {}
+        for form in taken:
+            url, pid = stack.enter_context(layer_server(form, folder / f"{form}.log"))
             connections = [stack.enter_context(closing(Connection(url))) for _ in range(CLIENTS)]
             asking = [[connections[0].request("GET", PATH)] * (REQUESTS_A_BATCH // CLIENTS)] * CLIENTS
-            run = partial(ask_together, connections, asking, 200)
-            contenders.append(Contender(form, run, operations=REQUESTS_A_BATCH))
-        figures = alternate(contenders, rounds, lambda: {form: [pid] for form, pid in pids.items()})
-    return {one.name: one.cpu_ms[one.name] * 1_000 for one in figures}
+            servers[form] = pid, partial(ask_together, connections, asking, 200)
+        for number in range(rounds * ROUNDS_OVER_HTTP + WARM_UP_ROUNDS):
+            for form, (pid, run) in servers.items():
+                before = cpu_seconds([pid])
+                run()
+                time.sleep(SETTLE_SECONDS)
+                if number >= WARM_UP_ROUNDS:
+                    taken[form].append((cpu_seconds([pid]) - before) / REQUESTS_A_BATCH * 1_000_000)
+    return compared(taken)
 
 
 def _say(what: str) -> None:

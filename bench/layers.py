@@ -11,7 +11,7 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -107,8 +107,18 @@ def microseconds(run: Callable[[], object]) -> float:
     return (time.process_time() - begun) / REQUESTS_A_BATCH * 1_000_000
 
 
+def compared(taken: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The median of each form, and of what the layers add to a round.
+
+    Added is judged round by round: this machine is twice as fast in one second as in another, and two runs next to each
+    other mostly have it in the same state.
+    """
+    added = [whole - bare for bare, whole in zip(taken["bare"], taken["whole"], strict=True)]
+    return {name: statistics.median(rounds) for name, rounds in {**taken, "added": added}.items()}
+
+
 def measure(rounds: int) -> dict[str, float]:
-    """Medians for each form of the application, in alternating rounds."""
+    """See `compared`, in alternating rounds."""
     lines = _start_log()
     apps = applications(nowhere())
     gc.collect()
@@ -125,7 +135,7 @@ def measure(rounds: int) -> dict[str, float]:
     finally:
         loop.close()
         lines.stop()
-    return {name: statistics.median(all_of_it) for name, all_of_it in taken.items()}
+    return compared(taken)
 
 
 def serve_form(form: str) -> None:

@@ -36,7 +36,7 @@ class Result(msgspec.Struct):
 
 
 class Layers(msgspec.Struct):
-    """Microseconds of CPU time a request, by form of the application; see `bench.layers`."""
+    """Microseconds of CPU time a request, by form of the application, and what is added; see `bench.layers`."""
 
     in_process: dict[str, float]
     over_http: dict[str, float]
@@ -76,7 +76,7 @@ def rows(results: Sequence[Result], megabytes: Megabytes, layers: Layers) -> lis
         Row("memory, largest document", "MB", megabytes.largest, None, "idle", megabytes.idle, Bar("most", 260)),
     ]
     layered = [
-        Row(f"layers, {how}", "µs", taken["whole"] - taken["bare"], None, "bare framework", taken["bare"], MOST_LAYERS)
+        Row(f"layers, {how}", "µs", taken["added"], None, "bare framework", taken["bare"], MOST_LAYERS)
         for how, taken in (("in process", layers.in_process), ("over HTTP", layers.over_http))
     ]
     return [*(_row(result, each) for result in results for each in result.comparisons), *memory, *layered]
@@ -124,7 +124,7 @@ def as_markdown(run: Run) -> str:
             "Layers, in µs of CPU time a request:",
             "",
             *_table(
-                ["measured", "bare framework", "with front, metrics", "with log"],
+                ["measured", "bare framework", "with front, metrics", "with log", "added"],
                 _layers(run.layers),
             ),
             "",
@@ -208,7 +208,7 @@ def _alone(result: Result, figures: Figures) -> list[str]:
 
 def _layers(layers: Layers) -> Iterable[list[str]]:
     for measured, taken in (("in process", layers.in_process), ("over HTTP", layers.over_http)):
-        steps = [f"{taken[form]:.1f}" if form in taken else "" for form in ("bare", "quiet", "whole")]
+        steps = [f"{taken[form]:.1f}" if form in taken else "" for form in ("bare", "quiet", "whole", "added")]
         yield [measured, *steps]
 
 
