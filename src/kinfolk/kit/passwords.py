@@ -27,7 +27,8 @@ IDLE_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 NICENESS = 19
 POLITE_SECONDS = 0.25
-REST_SECONDS = 0.02  # a flood of logins has other work done, too: of workers and the database
+REST_SECONDS = 0.02
+REST_AFTER_WRONG_SECONDS = 0.1  # each in a flood has other work done, too: of a worker and, durably, the database
 LONGEST_CALL_BYTES = 16_384
 # What a name that nobody has is compared with, at the cost of a real one.
 NO_PASSWORD = f"$argon2id$v=19$m={KIBIBYTES},t={PASSES},p={LANES}${'A' * 22}${'A' * 43}"
@@ -148,9 +149,11 @@ def hasher(line: socket.socket) -> Callable[[Callable[[], None]], None]:
         while select.select([line], [], [], IDLE_SECONDS)[0]:
             with suppress(BlockingIOError):
                 call, descriptors, _, _ = socket.recv_fds(line, LONGEST_CALL_BYTES, 1)
-                with socket.socket(fileno=descriptors[0]) as caller, suppress(OSError):
-                    caller.sendall(msgspec.json.encode(polite.done(msgspec.json.decode(call, type=Call))))
-                time.sleep(REST_SECONDS)
+                with socket.socket(fileno=descriptors[0]) as caller:
+                    outcome = polite.done(msgspec.json.decode(call, type=Call))
+                    with suppress(OSError):  # the caller is gone
+                        caller.sendall(msgspec.json.encode(outcome))
+                time.sleep(REST_SECONDS if outcome.is_right else REST_AFTER_WRONG_SECONDS)
 
     return run
 

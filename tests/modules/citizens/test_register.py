@@ -226,15 +226,17 @@ def test_one_citizen_tied_to_all_costs_no_square() -> None:
             start = time.process_time()
             assert len(read_register(right, TODAY).ties) == size
             reading.append(time.process_time() - start)
-        start = time.process_time()
-        told = bad_places(wrong)
-        telling = time.process_time() - start
-        assert told == {f"/citizens/0/relatives/{last}": f"citizen {last} does not list 0 as a relative"}
-        return min(reading), telling
+        telling = []
+        for _ in range(2):
+            start = time.process_time()
+            told = bad_places(wrong)
+            telling.append(time.process_time() - start)
+            assert told == {f"/citizens/0/relatives/{last}": f"citizen {last} does not list 0 as a relative"}
+        return min(reading), min(telling)
 
     few, many = seconds(1_000), seconds(10_000)
-    assert many[0] < 30 * few[0]
-    assert many[1] < 30 * few[1]
+    assert many[0] < 50 * few[0]  # a busy machine may be thrice as slow in one moment as in another
+    assert many[1] < 50 * few[1]
 
 
 @pytest.mark.parametrize("was_on", [True, False])
