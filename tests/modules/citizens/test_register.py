@@ -227,7 +227,7 @@ def test_one_citizen_tied_to_all_costs_no_square() -> None:
             assert len(read_register(right, TODAY).ties) == size
             reading.append(time.process_time() - start)
         telling = []
-        for _ in range(2):
+        for _ in range(3):
             start = time.process_time()
             told = bad_places(wrong)
             telling.append(time.process_time() - start)
@@ -235,8 +235,8 @@ def test_one_citizen_tied_to_all_costs_no_square() -> None:
         return min(reading), min(telling)
 
     few, many = seconds(1_000), seconds(10_000)
-    assert many[0] < 50 * few[0]  # a busy machine may be thrice as slow in one moment as in another
-    assert many[1] < 50 * few[1]
+    assert many[0] < 30 * few[0]
+    assert many[1] < 30 * few[1]
 
 
 @pytest.mark.parametrize("was_on", [True, False])
