@@ -17,6 +17,8 @@ from kinfolk.kit import passwords
 from kinfolk.kit.passwords import (
     NICENESS,
     NO_PASSWORD,
+    REST_AFTER_WRONG_SECONDS,
+    REST_SECONDS,
     Call,
     CommonPassword,
     Outcome,
@@ -27,11 +29,13 @@ from kinfolk.kit.passwords import (
 from kinfolk.kit.pool import new_line
 
 GOOD = "correct horse battery staple"
+# Its rests are told instead of taken.
 LIFE = """
 import os, signal, socket, sys
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 from kinfolk.kit import passwords
 passwords.IDLE_SECONDS = float(sys.argv[2])
+passwords.time.sleep = lambda seconds: print(seconds, flush=True)
 passwords.hasher(socket.socket(fileno=int(sys.argv[1])))(print)
 """
 
@@ -48,14 +52,14 @@ class Beside:
         number = self.heard.fileno()
         words = [sys.executable, "-c", LIFE, str(number), str(idle_seconds)]
         path = {"PYTHONPATH": os.pathsep.join(sys.path)}
-        self.processes.append(subprocess.Popen(words, pass_fds=[number], env=os.environ | path))
+        self.processes.append(subprocess.Popen(words, pass_fds=[number], env=os.environ | path, stdout=subprocess.PIPE))
         return self.processes[-1]
 
     def end(self) -> None:
         for process in self.processes:
             process.send_signal(signal.SIGCONT)
             process.terminate()  # so that it can write down what was measured
-            process.wait(30)
+            process.communicate(timeout=30)
         self.asked.close()
         self.heard.close()
 
@@ -91,6 +95,17 @@ async def test_beside(beside: Beside) -> None:
     assert psutil.Process(process.pid).nice() == min(19, os.nice(0) + NICENESS)
     threads = [thread.id for thread in psutil.Process(process.pid).threads()]
     assert sorted(os.sched_getscheduler(each) for each in threads) == [os.SCHED_OTHER, os.SCHED_IDLE]
+
+
+async def test_it_rests_longer_after_a_wrong_password(beside: Beside) -> None:
+    process = beside.begin()
+    kept = await beside.passwords.hashed(GOOD)
+    for word in (GOOD, "a guess", GOOD):
+        await beside.passwords.compared(word, kept)
+    assert process.stdout is not None
+    rests = [float(process.stdout.readline()) for _ in range(4)]
+    assert rests == [REST_SECONDS, REST_SECONDS, REST_AFTER_WRONG_SECONDS, REST_SECONDS]
+    assert REST_AFTER_WRONG_SECONDS > REST_SECONDS
 
 
 async def test_where_the_polite_thread_has_no_time_it_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
